@@ -1,0 +1,88 @@
+"""What a user reads when an op cannot take its inputs: where, expected, got, remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+PLAIN = (np.ndarray, np.generic, int, float, type(None))
+SUPPORTED = "float32, float64, an integer type or bool"
+DTYPES = frozenset(map(np.dtype, "fd?bBhHiIlLqQ"))
+
+
+def array_of(values: Any, where: str) -> np.ndarray:
+    """A NumPy array by this project's dtype rules: lists and Python numbers become float32/int64."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ValueError(f"{where}: expected rows of equal length, got ragged {values!r}") from None
+    if array.dtype.newbyteorder("=") not in DTYPES:
+        raise TypeError(
+            f"{where}: expected {SUPPORTED}, got {array.dtype}; convert with .astype('float32')"
+        )
+    keeps = isinstance(values, (np.ndarray, np.generic)) or holds_arrays(values)
+    return array if keeps or array.dtype.kind != "f" else array.astype(np.float32)
+
+
+def holds_arrays(values: Any) -> bool:
+    """Whether a (nested) list holds NumPy values, which keep their dtype."""
+    while isinstance(values, (list, tuple)) and values:
+        values = values[0]
+    return isinstance(values, (np.ndarray, np.generic))
+
+
+def operand(value: Any, where: str) -> Any:
+    """An op's input that is no Tensor, as NumPy can read it."""
+    if isinstance(value, PLAIN):
+        return value
+    if isinstance(value, (list, tuple)):
+        return array_of(value, where)
+    raise TypeError(
+        f"{where}: expected a Tensor, an array, a number or a list, got {type(value).__name__}"
+    )
+
+
+def shapes(arguments: Iterable[Any]) -> str:
+    """The shapes of the arrays among `arguments`, for a message."""
+    found = []
+    for value in arguments:
+        if isinstance(value, (list, tuple)) and any(isinstance(v, np.ndarray) for v in value):
+            found += [np.shape(v) for v in value]
+        elif isinstance(value, (np.ndarray, np.generic)):
+            found.append(np.shape(value))
+    return " and ".join(map(str, found)) or "no array"
+
+
+def _expectation(text: str, error: Exception) -> tuple[str, str]:
+    """What was expected and what to do, for the reasons NumPy gives."""
+    if isinstance(error, np.exceptions.AxisError) and error.ndim is not None:
+        n = error.ndim
+        span = f"in {-n}..{n - 1}" if n else "to be None (a 0-d input has no axis)"
+        return f"axis {span}, got {error.axis}", "count axes from 0, or back from -1"
+    if "broadcast" in text:
+        return "shapes that broadcast", "equal sizes, or 1, from the last axis back: see reshape"
+    if "core dimension" in text or "matmul" in text:
+        return "the last axis of the first to match the second", "transpose one of them"
+    if "cannot reshape" in text:
+        return "a new shape with as many elements", "at most one size may be -1"
+    if "out of bounds" in text:
+        return f"indices within the axis ({text})", "check the ids or the slice"
+    return f"inputs it can take ({text})", "check shapes, axes and dtypes"
+
+
+def explain(
+    name: str, forward: Callable[..., Any], error: Exception, arguments: tuple[Any, ...]
+) -> Exception:
+    """The error to raise instead of `error`: a user's own primitive keeps its own."""
+    if not forward.__module__.startswith("tinygrad_rnn."):
+        error.add_note(f"in primitive {name!r}, on shapes {shapes(arguments)}")
+        return error
+    kind = next((k for k in (IndexError, TypeError, ValueError) if isinstance(error, k)), None)
+    if kind is None:
+        return error
+    if isinstance(error, np.exceptions.AxisError):
+        kind = ValueError
+    expected, remedy = _expectation(str(error), error)
+    return kind(f"{name}: expected {expected}, got shapes {shapes(arguments)}; {remedy}")

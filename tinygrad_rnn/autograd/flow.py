@@ -1,0 +1,133 @@
+"""The backward pass: how cotangents flow back along the graph. Nothing here recurses."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from operator import attrgetter
+
+import numpy as np
+
+from tinygrad_rnn.autograd import writes
+from tinygrad_rnn.autograd.graph import MODE, Array, Needed, Node, Notes, wrap
+
+
+def unbroadcast(g: Array, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+    """Undo broadcasting and promotion: the one place where a cotangent is fitted to its input."""
+    if g.shape != shape:
+        lead = g.ndim - len(shape)
+        axes = [lead + i for i, n in enumerate(shape) if n == 1 and g.shape[lead + i] != 1]
+        g = g.sum(axis=(*range(lead), *axes)).reshape(shape)
+    return g if g.dtype == dtype else g.astype(dtype)
+
+
+def ancestors(nodes: Iterable[Node | None], floor: int = 0) -> list[Node]:
+    """All nodes that `nodes` came from, themselves included, oldest first; older than `floor` are
+    not entered."""
+    seen = {n for n in nodes if n is not None}
+    stack = [n for n in seen if n.number >= floor]
+    while stack:
+        for n in stack.pop().edges:
+            if n is not None and n not in seen:
+                seen.add(n)
+                if n.number >= floor:
+                    stack.append(n)
+    return sorted(seen, key=attrgetter("number"))
+
+
+def frontier(nodes: Iterable[Node | None], floor: int) -> list[Node]:
+    """The nodes older than `floor` that `nodes` were computed from."""
+    return [n for n in ancestors(nodes, floor) if n.number < floor]
+
+
+def leading_to(order: Iterable[Node], targets: Collection[Node]) -> dict[Node, bool]:
+    """Of the nodes in creation order, those on the way to `targets`: node -> whether any target
+    lies further back."""
+    needed = {}
+    for node in order:
+        for n in node.edges:
+            if n in needed:
+                needed[node] = True
+                break
+        else:
+            if node in targets:
+                needed[node] = False
+    return needed
+
+
+def flow(
+    nodes: Sequence[Node | None],
+    cotangents: Sequence[Array],
+    *,
+    graph: bool = False,
+    keep: bool = False,
+    targets: Collection[Node] | None = None,
+    floor: int = 0,
+) -> dict[Node, Array]:
+    """Send cotangents back from `nodes`; return what arrives at the nodes where the pass ends.
+
+    It ends at leaves and at nodes older than `floor`; with `targets` only the ways to them are
+    walked. With `graph` the cotangents are Tensors and the pass is recorded; without `keep` what
+    the nodes saved is freed on the way.
+    """
+    order = ancestors(nodes, min((n.number for n in targets), default=0) if targets else floor)
+    needed: Needed = None if targets is None else leading_to(order, targets)
+    pending: dict[Node, Array] = {}
+    owned: set[Node] = set()  # nodes whose cotangent is a sum made here, which may grow in place
+    deliver(nodes, cotangents, pending, owned, graph)
+    found: dict[Node, Array] = {}
+    observers = MODE.get().observers
+    while order:
+        node = order.pop()
+        if node not in pending or (needed is not None and node not in needed):
+            continue
+        g, op, notes = pending.pop(node), node.op, node.notes
+        if notes is not None and notes.hooks and node.number >= floor:
+            g = hooked(notes, g, graph)
+        ends = op is None or node.number < floor or (needed is not None and not needed[node])
+        if ends or (notes is not None and notes.keeps) or (targets is not None and node in targets):
+            found[node] = g
+        if ends or op is None:
+            continue
+        saved = node.saved
+        if saved is None or notes is not None or writes.latest() > node.number:
+            writes.check(node)
+        if not keep:
+            node.saved = None
+        gradients = (op.pull_graph if graph else op.pull)(node, saved, g, needed)
+        if observers:
+            for observer in observers:
+                observer.pulled(node, g, gradients)
+        deliver(node.edges, gradients, pending, owned, graph)
+    return found
+
+
+def deliver(
+    nodes: Sequence[Node | None],
+    cotangents: Sequence[Array],
+    pending: dict[Node, Array],
+    owned: set[Node],
+    graph: bool,
+) -> None:
+    """Add cotangents to what waits at `nodes`."""
+    for node, d in zip(nodes, cotangents):  # noqa: B905 (as many by construction; this is hot)
+        if d is None or node is None:
+            continue
+        if d.shape != node.shape or d.dtype != node.dtype:
+            d = unbroadcast(d, node.shape, node.dtype)
+        if node not in pending:
+            pending[node] = d
+        elif node in owned:
+            pending[node] += d
+        else:
+            pending[node] = pending[node] + d
+            if not graph:
+                owned.add(node)
+
+
+def hooked(notes: Notes, g: Array, graph: bool) -> Array:
+    """The cotangent of a node after its hooks."""
+    for hook in tuple(notes.hooks.values()):
+        replaced = hook(g if graph else wrap(g))
+        if replaced is not None:
+            g = replaced if graph else np.asarray(replaced)
+    return g

@@ -1,0 +1,47 @@
+"""The default random generator: everything random takes `rng`, and this one when none is given."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+
+_default = np.random.Generator(np.random.PCG64())
+
+
+def default_rng(rng: np.random.Generator | None = None) -> np.random.Generator:
+    """`rng` itself, or the default generator."""
+    if rng is not None and not isinstance(rng, np.random.Generator):
+        raise TypeError(
+            f"rng: expected a numpy.random.Generator, got {type(rng).__name__}; "
+            "make one with numpy.random.default_rng(seed)"
+        )
+    return _default if rng is None else rng
+
+
+def manual_seed(seed: int) -> None:
+    """Seed the default generator.
+
+    >>> import tinygrad_rnn as tg
+    >>> tg.manual_seed(0); a = tg.randn(3)
+    >>> tg.manual_seed(0); bool((tg.randn(3) == a).numpy().all())
+    True
+    """
+    _default.bit_generator.state = np.random.PCG64(seed).state
+
+
+def get_rng_state() -> dict[str, Any]:
+    """The whole state of the default generator, as plain JSON values."""
+    state: dict[str, Any] = copy.deepcopy(dict(_default.bit_generator.state))
+    return state
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Set what `get_rng_state` returned."""
+    try:
+        _default.bit_generator.state = state
+    except (TypeError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"set_rng_state: expected a state from get_rng_state, got one that PCG64 refuses ({error})"
+        ) from None

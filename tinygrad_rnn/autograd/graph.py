@@ -1,0 +1,185 @@
+"""The graph: which value came from which call.
+
+Nodes are numbered as they are made, so creation order is a topological order. A node keeps what its op's rules named and nothing else; it never refers to its own
+output, so dropping the result of a computation frees its graph at once.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+
+Array = Any  # a NumPy array or a Tensor: rules and ops read either
+Needed = dict["Node", bool] | None  # the nodes a backward pass visits; None: all of them
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+tick = itertools.count(1).__next__  # one clock numbers nodes and writes
+
+
+class Op(Protocol):
+    """What a node knows of the op that made it: how a cotangent `g` is pulled back to its inputs.
+
+    `pull` computes on arrays, `pull_graph` on Tensors. `node.saved` is None by then if `saved` is
+    being freed, so that a kernel may overwrite it.
+    """
+
+    name: str
+
+    def pull(self, node: Node, saved: Any, g: Array, needed: Needed) -> Sequence[Array]: ...
+    def pull_graph(self, node: Node, saved: Any, g: Array, needed: Needed) -> Sequence[Array]: ...
+
+
+class Observer(Protocol):
+    """Watches the ops of a context: after each call, and around each step of a backward pass."""
+
+    def made(self, name: str, inputs: tuple[Any, ...], outputs: tuple[Value, ...]) -> None: ...
+    def pulled(self, node: Node, g: Array, gradients: Sequence[Array]) -> None: ...
+
+
+class Mode(NamedTuple):
+    recording: bool = True
+    definitions: bool = False
+    observers: tuple[Observer, ...] = ()
+
+
+MODE: ContextVar[Mode] = ContextVar("tinygrad_rnn_mode", default=Mode())  # threads do not share it
+
+
+@contextmanager
+def switched(**changes: Any) -> Iterator[None]:
+    token = MODE.set(MODE.get()._replace(**changes))
+    try:
+        yield
+    finally:
+        MODE.reset(token)
+
+
+def no_grad(fn: Function | None = None) -> AbstractContextManager[None] | Function:
+    """Record nothing: a context manager, or a decorator with or without parentheses.
+
+    >>> import tinygrad_rnn as tg
+    >>> x = tg.Tensor(2.0, requires_grad=True)
+    >>> with tg.no_grad():
+    ...     (x * x).requires_grad
+    False
+    """
+    switch = switched(recording=False)
+    return switch if fn is None else switch(fn)  # type: ignore[operator]
+
+
+def definitions() -> AbstractContextManager[None]:
+    """Run every fused op by its definition instead of its kernels."""
+    return switched(definitions=True)
+
+
+class Value:
+    """An array and its place on the graph. `Tensor` adds the operators."""
+
+    __slots__ = ("__weakref__", "_data", "_node")
+    kind: ClassVar[Any]  # the class of every result: Tensor
+    _data: np.ndarray
+    _node: Node | None
+
+    def __init_subclass__(cls) -> None:
+        if not hasattr(Value, "kind"):
+            Value.kind = cls
+
+
+def wrap(array: Array, node: Node | None = None) -> Any:
+    """A Tensor that shares `array` and stands at `node`."""
+    value = Value.kind.__new__(Value.kind)
+    value._data = array if type(array) is np.ndarray else np.asarray(array)
+    value._node = node
+    return value
+
+
+class Notes:
+    """What only some nodes carry."""
+
+    __slots__ = ("digest", "grad", "hooks", "keeps", "line")
+
+    def __init__(self, keeps: bool = False) -> None:
+        self.keeps = keeps  # whether `backward` leaves the gradient here
+        self.grad: Any = None
+        self.hooks: dict[int, Callable[[Any], Any]] = {}
+        self.line: str | None = None  # the user's line that made the node (detect_anomaly)
+        self.digest: int | None = None  # of what the node saved (detect_mutation)
+
+
+class Node:
+    """One recorded call, or a leaf (`op` is None)."""
+
+    __slots__ = ("dtype", "edges", "notes", "number", "op", "saved", "shape")
+
+    def __init__(
+        self, op: Op | None, edges: tuple[Node | None, ...], saved: Any, shape: Any, dtype: Any
+    ) -> None:
+        self.number = tick()
+        self.op = op
+        self.edges = edges
+        self.saved = saved  # None once a backward pass has freed it
+        self.shape = shape
+        self.dtype = dtype
+        self.notes: Notes | None = None
+
+    def annotate(self) -> Notes:
+        self.notes = self.notes or Notes()
+        return self.notes
+
+
+def leaf(array: np.ndarray) -> Node:
+    node = Node(None, (), (), array.shape, array.dtype)
+    node.notes = Notes(keeps=True)
+    return node
+
+
+class Parts:
+    """Cotangents of some outputs of a call that has several; the others are zero."""
+
+    __slots__ = ("given", "outputs")
+    shape = dtype = None
+
+    def __init__(self, outputs: tuple[tuple[Any, Any], ...], given: dict[int, Array]) -> None:
+        self.outputs, self.given = outputs, given
+
+    def __add__(self, other: Parts) -> Parts:
+        return Parts(self.outputs, self.given | other.given)
+
+    def filled(self) -> tuple[Array, ...]:
+        graph = isinstance(next(iter(self.given.values())), Value)
+        zero = (lambda s, d: wrap(np.zeros(s, d))) if graph else np.zeros
+        return tuple(
+            self.given[k] if k in self.given else zero(shape, dtype)
+            for k, (shape, dtype) in enumerate(self.outputs)
+        )
+
+
+class _Pick:
+    """The op of one output of a call that has several."""
+
+    name = "pick"
+
+    def pull(self, node: Node, saved: Any, g: Array, needed: Needed) -> Sequence[Array]:
+        k, outputs = saved
+        return (Parts(outputs, {k: g}),)
+
+    pull_graph = pull
+
+
+PICK = _Pick()
+
+
+def spread(arrays: Sequence[np.ndarray], node: Node | None) -> tuple[Any, ...]:
+    """Wrap the outputs of one call, each at a place of its own."""
+    if node is None:
+        return tuple(wrap(a) for a in arrays)
+    outputs = tuple((a.shape, a.dtype) for a in arrays)
+    return tuple(
+        wrap(a, Node(PICK, (node,), (k, outputs), a.shape, a.dtype) if a.dtype.kind == "f" else None)
+        for k, a in enumerate(arrays)
+    )

@@ -1,0 +1,62 @@
+"""How NumPy meets a Tensor: operators give Tensors, functions of NumPy refuse and name ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.autograd.graph import Value
+from tinygrad_rnn.autograd.op import PRIMITIVES
+
+# What `array op tensor` reaches us as; our ops have the names of NumPy's functions.
+OPERATORS = {
+    *(np.add, np.subtract, np.multiply, np.true_divide, np.power, np.matmul),
+    *(np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal),
+}
+# Functions that only look: they read a Tensor as the array it holds.
+READERS = {np.shape, np.ndim, np.size, np.allclose, np.array_equal, np.isclose, np.array_repr}
+
+
+def array(self: Value, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    """np.asarray(t): the array, read-only unless copied."""
+    if copy or (dtype is not None and dtype != self._data.dtype):
+        if copy is False:
+            raise ValueError(f"asarray: expected dtype {self._data.dtype} without a copy, got {dtype}")
+        return self._data.astype(dtype or self._data.dtype)
+    view = self._data.view()
+    view.flags.writeable = False
+    return view
+
+
+def refusal(name: str) -> TypeError:
+    return TypeError(
+        f"np.{name}: expected arrays, got a Tensor; use tg.{name} (recorded), "
+        f"or np.{name}(t.numpy()) to leave the graph"
+    )
+
+
+def array_ufunc(self: Value, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+    if ufunc not in OPERATORS or method != "__call__" or kwargs:
+        raise refusal(ufunc.__name__)
+    left, right = inputs
+    symbol: Callable[[Any, Any], Any] = operator_of(ufunc)
+    return symbol(left, right)
+
+
+def operator_of(ufunc: np.ufunc) -> Callable[[Any, Any], Any]:
+    if ufunc is np.power:
+        return PRIMITIVES["variable_power"]
+    if ufunc is np.matmul:
+        return lambda a, t: t.__rmatmul__(a) if isinstance(t, Value) else a.__matmul__(t)
+    return PRIMITIVES[ufunc.__name__]
+
+
+def array_function(
+    self: Value, func: Callable[..., Any], types: Any, args: Any, kwargs: Any
+) -> Any:
+    if func not in READERS:
+        raise refusal(func.__name__)
+    plain = [a._data if isinstance(a, Value) else a for a in args]
+    return func(*plain, **{k: v._data if isinstance(v, Value) else v for k, v in kwargs.items()})

@@ -1,0 +1,128 @@
+"""`primitive`: the door by which an op comes onto the graph.
+
+A primitive is its array function with one rule per input on top. A rule names what it needs, and
+only that is kept for the backward pass:
+
+    @primitive(x=lambda g, y: g * y, y=lambda g, x: g * x)
+    def multiply(x: Array, y: Array) -> Array:
+        return x * y
+
+`g` is the cotangent of the result, `out` the result, `shape` the shape of the rule's own input;
+any other name is a parameter of the op. Parameters annotated `Array` are the op's inputs; an op
+may instead have one annotated `Arrays`, a sequence of inputs, whose rule gives a sequence. An op
+with several results returns a tuple, and its rules get a tuple as `g`. Rules are written with ops:
+on arrays they give the first-order backward, on Tensors a recorded graph, so derivatives of any
+order. A rule may give None where the gradient is zero. Broadcasting is undone by the backward pass.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, overload
+
+import numpy as np
+
+from tinygrad_rnn.autograd.graph import MODE, Array, Needed, Node, Value, wrap
+from tinygrad_rnn.autograd.wrapper import specialised
+
+Arrays = Sequence[Any]
+F = TypeVar("F", bound=Callable[..., Any])
+
+PRIMITIVES: dict[str, Callable[..., Any]] = {}  # this package's own, by name
+
+
+class Primitive:
+    """What the graph knows of an op: its name, and how to pull a cotangent back through it."""
+
+    __slots__ = ("forward", "name", "pull", "pull_graph", "rules")
+    pull: Callable[..., Sequence[Array]]
+    pull_graph: Callable[..., Sequence[Array]]
+
+    def __init__(self, forward: Callable[..., Any], rules: dict[str, Callable[..., Any]]) -> None:
+        self.forward, self.rules, self.name = forward, rules, forward.__name__
+
+
+@overload
+def primitive(**rules: Callable[..., Any]) -> Callable[[F], F]: ...
+@overload
+def primitive(fn: Callable[..., Any], vjp: Callable[..., Any], /) -> Callable[..., Any]: ...
+def primitive(*opaque: Callable[..., Any], **rules: Callable[..., Any]) -> Any:
+    """Make an op of an array function.
+
+    `@primitive(x=rule, ...)` decorates a function of arrays whose rules are written with ops, and
+    differentiates to any order. `primitive(f, vjp)` takes two opaque NumPy functions,
+    `f(*arrays) -> array` and `vjp(*arrays, cotangent) -> array or tuple`, and differentiates once.
+
+    Raises:
+        TypeError: if a rule's name is no parameter annotated `Array`.
+
+    >>> import numpy as np, tinygrad_rnn as tg
+    >>> cube = tg.primitive(lambda x: x**3, lambda x, g: g * 3 * x**2)
+    >>> x = tg.Tensor([1.0, 2.0], requires_grad=True)
+    >>> cube(x).sum().backward()
+    >>> x.grad
+    Tensor([ 3., 12.], dtype=float32)
+    """
+    if opaque:
+        return opaque_primitive(*opaque)
+
+    def decorate(forward: F) -> F:
+        op = Primitive(forward, rules)
+        call: Any = functools.update_wrapper(specialised(op), forward)
+        call.op = op
+        if forward.__module__.startswith("tinygrad_rnn."):
+            PRIMITIVES[op.name] = call
+        return call  # type: ignore[no-any-return]
+
+    return decorate
+
+
+class _Opaque:
+    """An op with NumPy functions for both ways: its gradient has no derivative."""
+
+    __slots__ = ("name", "vjp")
+
+    def __init__(self, name: str, vjp: Callable[..., Any]) -> None:
+        self.name, self.vjp = name, vjp
+
+    def pull(self, node: Node, saved: Any, g: Array, needed: Needed) -> Sequence[Array]:
+        gradients = self.vjp(*(v._data if isinstance(v, Value) else v for v in saved), g)
+        return [np.asarray(d) for d in (gradients if type(gradients) is tuple else (gradients,))]
+
+    def pull_graph(self, node: Node, saved: Any, g: Array, needed: Needed) -> Sequence[Array]:
+        arrays = self.pull(node, saved, g._data, needed)
+        end = Primitive(self.vjp, {})
+        end.name = f"the vjp of {self.name}"
+        end.pull = end.pull_graph = no_rule
+        return [
+            wrap(a, Node(end, (g._node, *node.edges), (), a.shape, a.dtype)) for a in arrays
+        ]
+
+
+def no_rule(node: Node, saved: Any, g: Array, needed: Needed) -> Sequence[Array]:
+    assert node.op is not None
+    raise NotImplementedError(
+        f"backward: expected a rule for {node.op.name!r}, got an opaque NumPy function, which "
+        "differentiates once; write its rules with ops: @tg.primitive(x=lambda g, ...: ...)"
+    )
+
+
+def opaque_primitive(fn: Callable[..., Any], vjp: Callable[..., Any]) -> Callable[..., Any]:
+    """An op from `f(*arrays) -> array` and `vjp(*arrays, cotangent) -> array or tuple`."""
+    op = _Opaque(getattr(fn, "__name__", "opaque"), vjp)
+
+    @functools.wraps(fn)
+    def call(*inputs: Any) -> Any:
+        out = fn(*(v._data if isinstance(v, Value) else v for v in inputs))
+        if not any(isinstance(v, Value) for v in inputs):
+            return out
+        edges = tuple(v._node if isinstance(v, Value) else None for v in inputs)
+        out, mode = np.asarray(out), MODE.get()
+        live = mode.recording and any(n is not None for n in edges)
+        result = wrap(out, Node(op, edges, inputs, out.shape, out.dtype) if live else None)
+        for observer in mode.observers:
+            observer.made(op.name, inputs, (result,))
+        return result
+
+    return call

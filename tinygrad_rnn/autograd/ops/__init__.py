@@ -1,0 +1,1 @@
+"""Ops: each is its array function with one rule per input on top."""

@@ -1,0 +1,71 @@
+"""Activations: torch's names, stable forms."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+
+from tinygrad_rnn.autograd.graph import Array
+from tinygrad_rnn.autograd.op import primitive
+from tinygrad_rnn.autograd.ops.elementwise import erfc, expm1, tanh, where
+
+
+@primitive(x=lambda g, out: g * out * (1.0 - out))
+def sigmoid(x: Array) -> Array:
+    """σ(x) = 1 / (1 + e⁻ˣ), computed from e^-|x| so that neither tail overflows or is lost."""
+    e = np.exp(-np.abs(x))
+    return np.where(np.greater_equal(x, 0), 1, e) / (1 + e)
+
+
+@primitive(x=lambda g, x: g * sigmoid(x))
+def softplus(x: Array) -> Array:
+    """log(1 + eˣ) = max(x, 0) + log(1 + e^-|x|)."""
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+@primitive(x=lambda g, x: g * sigmoid(-x))
+def log_sigmoid(x: Array) -> Array:
+    """log σ(x) = -softplus(-x)."""
+    return np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x)))
+
+
+@primitive(x=lambda g, x: where(x > 0.0, g, 0.0))
+def relu(x: Array) -> Array:
+    """max(x, 0); the sub-gradient at 0 is 0 (as torch)."""
+    return np.maximum(x, 0)
+
+
+def leaky_relu(x: Array, negative_slope: float = 0.01) -> Array:
+    """x where x > 0, else negative_slope · x, which is also the side taken at 0."""
+    return where(x > 0.0, x, negative_slope * x)
+
+
+def elu(x: Array, alpha: float = 1.0) -> Array:
+    """x where x > 0, else α (eˣ - 1), which is also the side taken at 0.
+
+    Clevert, Unterthiner & Hochreiter (2016), Fast and Accurate Deep Network Learning by ELUs, §3.
+    """
+    return where(x > 0.0, x, alpha * expm1(where(x > 0.0, 0.0, x)))
+
+
+def silu(x: Array) -> Array:
+    """x σ(x) (Hendrycks & Gimpel 2016, Gaussian Error Linear Units, §2)."""
+    return x * sigmoid(x)
+
+
+def gelu(x: Array, approximate: Literal["none", "tanh"] = "none") -> Array:
+    """x Φ(x), Φ the standard normal distribution function; "tanh" is its tanh approximation.
+
+    Hendrycks & Gimpel (2016), Gaussian Error Linear Units, §2.
+
+    >>> import tinygrad_rnn as tg
+    >>> tg.gelu(tg.Tensor([-1.0, 0.0, 1.0]))
+    Tensor([-0.15865526,  0.        ,  0.8413447 ], dtype=float32)
+    """
+    if approximate == "none":
+        return 0.5 * x * erfc(x * -math.sqrt(0.5))
+    if approximate == "tanh":
+        return 0.5 * x * (1.0 + tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
+    raise ValueError(f"gelu: expected approximate 'none' or 'tanh', got {approximate!r}")

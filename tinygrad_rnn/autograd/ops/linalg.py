@@ -1,0 +1,185 @@
+"""Products: matmul, linear, tensordot, einsum, outer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.autograd.graph import Array
+from tinygrad_rnn.autograd.op import Arrays, primitive
+from tinygrad_rnn.autograd.ops.elementwise import multiply
+from tinygrad_rnn.autograd.ops.index import getitem
+from tinygrad_rnn.autograd.ops.shape import (
+    broadcast_to,
+    expand_dims,
+    ravel,
+    reshape,
+    squeeze,
+    swapaxes,
+    transpose,
+)
+
+
+def _flat(a: Array) -> Array:
+    """All rows of a, one below another."""
+    return a if a.ndim == 2 else reshape(a, (-1, a.shape[-1]))
+
+
+def _second(g: Array, x: Array, shape: tuple[int, ...]) -> Array:
+    """The rule for y in x @ y: one product where all of x shares y."""
+    if len(shape) == 2:
+        return transpose(_flat(x)) @ _flat(g)
+    return swapaxes(x, -1, -2) @ g
+
+
+@primitive(x=lambda g, y: g @ swapaxes(y, -1, -2), y=_second)
+def matrix_product(x: Array, y: Array) -> Array:
+    """x @ y for matrices or stacks of them."""
+    return np.matmul(x, y)
+
+
+def matmul(x: Array, y: Array) -> Array:
+    """Matrix product over the last two axes; a 1-d input is a row (left) or a column (right).
+
+    Shapes:
+        x (..., M, K), y (..., K, N)  ->  (..., M, N)
+
+    >>> import tinygrad_rnn as tg
+    >>> (tg.zeros(5, 2, 3) @ tg.zeros(3, 4)).shape
+    (5, 2, 4)
+    """
+    row, column = np.ndim(x) == 1, np.ndim(y) == 1
+    if not (row or column):
+        return matrix_product(x, y)
+    out = matrix_product(expand_dims(x, 0) if row else x, expand_dims(y, 1) if column else y)
+    return squeeze(out, tuple(axis for axis, is_vector in ((-2, row), (-1, column)) if is_vector))
+
+
+@primitive(x=lambda g, weight: g @ weight, weight=lambda g, x: transpose(_flat(g)) @ _flat(x))
+def projection(x: Array, weight: Array) -> Array:
+    """x Wᵀ."""
+    return np.matmul(x, weight.T)
+
+
+def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
+    """x Wᵀ + b, as torch.nn.functional.linear.
+
+    Shapes:
+        x (..., I), weight (O, I), bias (O,)  ->  (..., O)
+
+    >>> import tinygrad_rnn as tg
+    >>> tg.linear(tg.ones(2, 3), tg.ones(4, 3), tg.ones(4)).shape
+    (2, 4)
+    """
+    if np.ndim(weight) != 2 or np.ndim(x) == 0 or np.shape(x)[-1] != np.shape(weight)[-1]:
+        raise ValueError(
+            f"linear: expected x (..., I) and a weight (O, I), got {np.shape(x)} and "
+            f"{np.shape(weight)}; the last axis of both is I"
+        )
+    out = projection(x, weight)
+    return out if bias is None else out + bias
+
+
+def dot(a: Array, b: Array) -> Array:
+    """Sum of products over the last axis of a and the last but one (or only) axis of b."""
+    if np.ndim(a) == 0 or np.ndim(b) == 0:
+        return multiply(a, b)
+    return tensordot(a, b, axes=([-1], [-2 if np.ndim(b) > 1 else -1]))
+
+
+def outer(a: Array, b: Array) -> Array:
+    """a bᵀ of two flattened inputs."""
+    return expand_dims(ravel(a), 1) * expand_dims(ravel(b), 0)
+
+
+def tensordot(a: Array, b: Array, axes: Any = 2) -> Array:
+    """Sum of products over pairs of axes: a number (last of a, first of b), or two lists."""
+    m, n = np.ndim(a), np.ndim(b)
+    if isinstance(axes, int):
+        axes_a, axes_b = list(range(m - axes, m)), list(range(axes))
+    else:
+        axes_a, axes_b = ([x] if isinstance(x, int) else list(x) for x in axes)
+    axes_a, axes_b = [x % max(m, 1) for x in axes_a], [x % max(n, 1) for x in axes_b]
+    summed = [np.shape(a)[x] for x in axes_a]
+    if summed != [np.shape(b)[x] for x in axes_b]:
+        raise ValueError(
+            f"tensordot: expected equal sizes along the paired axes, got shapes {np.shape(a)} and "
+            f"{np.shape(b)} with axes={axes}"
+        )
+    free_a, free_b = ([k for k in range(d) if k not in x] for d, x in ((m, axes_a), (n, axes_b)))
+    rows, columns = ([np.shape(v)[k] for k in free] for v, free in ((a, free_a), (b, free_b)))
+    inner = int(np.prod(summed, dtype=int))
+    left = reshape(transpose(a, free_a + axes_a), (int(np.prod(rows, dtype=int)), inner))
+    right = reshape(transpose(b, axes_b + free_b), (inner, int(np.prod(columns, dtype=int))))
+    return reshape(left @ right, rows + columns)
+
+
+def _contractions(g: Array, operands: Sequence[Array], terms: Sequence[str], out: str) -> list[Array]:
+    """The rule of `contraction`: each gradient is a contraction of g with the other operands."""
+    gradients = []
+    for i, term in enumerate(terms):
+        others = [t for k, t in enumerate(terms) if k != i]
+        known = "".join(c for c in term if c in out or any(c in t for t in others))
+        rest = [v for k, v in enumerate(operands) if k != i]
+        d = contraction([g, *rest], [out, *others], known)
+        d = expand_dims(d, [k for k, c in enumerate(term) if c not in known])
+        summed = zip(term, d.shape, operands[i].shape, strict=True)
+        gradients.append(broadcast_to(d, tuple(m if c in known else n for c, m, n in summed)))
+    return gradients
+
+
+@primitive(operands=_contractions)
+def contraction(operands: Arrays, terms: Sequence[str], out: str) -> Array:
+    """einsum with explicit terms that repeat no label within one operand."""
+    return np.einsum(",".join(terms) + "->" + out, *operands, optimize=len(operands) > 1)
+
+
+def _explicit(subscripts: str, operands: Sequence[Array]) -> tuple[list[str], str]:
+    """The terms and the result of an einsum, ellipses written out and the result never implicit."""
+    left, arrow, out = subscripts.replace(" ", "").partition("->")
+    terms = left.split(",")
+    if len(terms) != len(operands):
+        raise ValueError(
+            f"einsum: expected {len(terms)} operands for {subscripts!r}, got {len(operands)}"
+        )
+    spare = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" if c not in left]
+    wide = 0
+    for k, (term, v) in enumerate(zip(terms, operands, strict=True)):
+        extra = np.ndim(v) - len(term.replace("...", ""))
+        if extra < 0 or (extra > 0 and "..." not in term):
+            raise ValueError(
+                f"einsum: expected an operand with the axes {term!r}, got shape {np.shape(v)}"
+            )
+        terms[k], wide = term.replace("...", "".join(spare[:extra][::-1])), max(wide, extra)
+    shared = "".join(spare[:wide][::-1])
+    if not arrow:
+        letters = "".join(terms)
+        out = "..." + "".join(sorted(c for c in set(letters) - set(shared) if letters.count(c) == 1))
+    return terms, out.replace("...", shared)
+
+
+def _diagonal(term: str, a: Array) -> tuple[str, Array]:
+    """An operand that repeats no label: repeated ones become its diagonal, in front."""
+    for label in dict.fromkeys(term):
+        if term.count(label) > 1:
+            along = np.arange(np.shape(a)[term.index(label)])
+            a = getitem(a, tuple(along if c == label else slice(None) for c in term))
+            rest = term.replace(label, "")
+            start = term.index(label)
+            beside = term[start : start + term.count(label)] == label * term.count(label)
+            term = term[:start] + label + rest[start:] if beside else label + rest
+    return term, a
+
+
+def einsum(subscripts: str, *operands: Array) -> Array:
+    """Sum of products by labels, as NumPy: implicit or explicit results, ellipses, diagonals.
+
+    >>> import tinygrad_rnn as tg
+    >>> tg.einsum("tbi,oi->tbo", tg.ones(4, 2, 3), tg.ones(5, 3)).shape
+    (4, 2, 5)
+    """
+    terms, out = _explicit(subscripts, operands)
+    pairs = [_diagonal(t, v) for t, v in zip(terms, operands, strict=True)]
+    return contraction([v for _, v in pairs], [t for t, _ in pairs], out)

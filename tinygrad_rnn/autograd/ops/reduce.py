@@ -1,0 +1,182 @@
+"""Reductions and scans along axes. `max` and `min` share the gradient equally among ties."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from tinygrad_rnn.autograd.graph import Array
+from tinygrad_rnn.autograd.op import primitive
+from tinygrad_rnn.autograd.ops.elementwise import abs, astype, equal, exp, sqrt, square, where
+from tinygrad_rnn.autograd.ops.shape import (
+    broadcast_to,
+    concatenate,
+    expand_dims,
+    flip,
+    moveaxis,
+    reshape,
+)
+
+Axis = int | Sequence[int] | None
+
+
+def axes_of(axis: Axis, ndim: int) -> tuple[int, ...]:
+    """The axes that `axis` names, None being all of them."""
+    if axis is None:
+        return tuple(range(ndim))
+    axes = axis if isinstance(axis, Sequence) else (axis,)
+    return tuple(np.lib.array_utils.normalize_axis_index(a, ndim) for a in axes)
+
+
+def spanned(g: Array, shape: tuple[int, ...], axis: Axis, keepdims: bool) -> Array:
+    """What a reduction of `shape` gave, laid out along the reduced axes again."""
+    if not keepdims:
+        g = expand_dims(g, axes_of(axis, len(shape)))
+    return broadcast_to(g, shape)
+
+
+def count(shape: tuple[int, ...], axis: Axis) -> int:
+    return math.prod(shape[k] for k in axes_of(axis, len(shape)))
+
+
+@primitive(a=lambda g, shape, axis, keepdims: spanned(g, shape, axis, keepdims))
+def sum(a: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+    """Sum over the given axes, or all."""
+    return np.add.reduce(a, axis=axis if axis is None else axes_of(axis, np.ndim(a)), keepdims=keepdims)
+
+
+def mean(a: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+    """Mean over the given axes, or all."""
+    return sum(a, axis=axis, keepdims=keepdims) / count(np.shape(a), axis)
+
+
+def var(a: Array, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Array:
+    """Mean squared distance from the mean, over n - ddof."""
+    n = count(np.shape(a), axis)
+    return sum(square(a - mean(a, axis, True)), axis=axis, keepdims=keepdims) / (n - ddof)
+
+
+def std(a: Array, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Array:
+    """Square root of `var`; its gradient is not finite where all elements are equal."""
+    return sqrt(var(a, axis, ddof, keepdims))
+
+
+def prod(a: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+    """Product over the given axes, or all; its gradient is right at zeros too.
+
+    Pairs are multiplied in log₂ n rounds, so the rule of multiplication is the only one needed.
+    """
+    shape = np.shape(a)
+    axes = axes_of(axis, len(shape))
+    rest = [n for k, n in enumerate(shape) if k not in axes]
+    a = reshape(moveaxis(a, axes, range(len(axes))), (count(shape, axis), *rest))
+    if a.shape[0] == 0:
+        a = concatenate([a, np.ones((1, *rest), a.dtype)])
+    while (n := a.shape[0]) > 1:
+        pairs = a[: n - n % 2 : 2] * a[1::2]
+        a = pairs if n % 2 == 0 else concatenate([pairs, a[n - 1 :]])
+    kept = [1 if k in axes else n for k, n in enumerate(shape)]
+    return reshape(a, kept if keepdims else rest)
+
+
+def _shared(g: Array, a: Array, out: Array, axis: Axis, keepdims: bool) -> Array:
+    """The rule of max and min: ties get equal shares."""
+    ties = astype(equal(a, spanned(out, a.shape, axis, keepdims)), g.dtype)
+    shares = g / sum(ties, axis=axis, keepdims=keepdims)
+    return spanned(shares, a.shape, axis, keepdims) * ties
+
+
+@primitive(a=_shared)
+def max(a: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+    """Largest element along the given axes; NaN wins."""
+    return np.max(a, axis=axis if axis is None else axes_of(axis, np.ndim(a)), keepdims=keepdims)
+
+
+@primitive(a=_shared)
+def min(a: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+    """Smallest element along the given axes; NaN wins."""
+    return np.min(a, axis=axis if axis is None else axes_of(axis, np.ndim(a)), keepdims=keepdims)
+
+
+@primitive()
+def argmax(a: Array, axis: int | None = None, keepdims: bool = False) -> Array:
+    """Index of the first largest element; no gradient."""
+    return np.argmax(a, axis=axis, keepdims=keepdims)
+
+
+@primitive()
+def argmin(a: Array, axis: int | None = None, keepdims: bool = False) -> Array:
+    """Index of the first smallest element; no gradient."""
+    return np.argmin(a, axis=axis, keepdims=keepdims)
+
+
+@primitive(
+    x=lambda g, x, out, axis, keepdims: spanned(
+        g / where(out == 0.0, 1.0, out), x.shape, axis, keepdims
+    )
+    * x
+)
+def euclidean_norm(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+    """√Σx²."""
+    axes = axis if axis is None else axes_of(axis, np.ndim(x))
+    return np.sqrt(np.sum(np.square(x), axis=axes, keepdims=keepdims))
+
+
+def norm(x: Array, ord: float = 2, axis: Axis = None, keepdims: bool = False) -> Array:
+    """Vector norm (Σ|x|^ord)^(1/ord) over the given axes, or all; ord may be ±inf.
+
+    The sub-gradient of the Euclidean norm at 0 is 0.
+
+    >>> import tinygrad_rnn as tg
+    >>> tg.norm(tg.Tensor([3.0, 4.0])).item()
+    5.0
+    """
+    if ord == 2:
+        return euclidean_norm(x, axis=axis, keepdims=keepdims)
+    size = abs(x)
+    if ord in (math.inf, -math.inf):
+        return (max if ord > 0 else min)(size, axis=axis, keepdims=keepdims)
+    if ord == 0:
+        raise ValueError("norm: expected a non-zero ord, got 0; count with (x != 0).sum()")
+    return sum(size if ord == 1 else size**ord, axis=axis, keepdims=keepdims) ** (1 / ord)
+
+
+@primitive(
+    a=lambda g, a, out, axis, keepdims: spanned(g, a.shape, axis, keepdims)
+    * exp(a - spanned(where(out == -math.inf, 0.0, out), a.shape, axis, keepdims))
+)
+def logsumexp(a: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+    """log Σ eᵃ, without overflow."""
+    axes = axes_of(axis, np.ndim(a))
+    top = np.max(a, axis=axes, keepdims=True, initial=-math.inf)
+    top = np.where(np.isfinite(top), top, 0)
+    total = np.sum(np.exp(a - top), axis=axes, keepdims=keepdims)
+    with np.errstate(divide="ignore"):
+        return np.log(total) + top.reshape(np.shape(total))
+
+
+@primitive(x=lambda g, out, axis: out * (g - sum(g * out, axis=axis, keepdims=True)))
+def softmax(x: Array, axis: int = -1) -> Array:
+    """eˣ / Σ eˣ along one axis."""
+    e = np.exp(x - np.max(x, axis=axis, keepdims=True, initial=-math.inf))
+    return e / np.sum(e, axis=axis, keepdims=True)
+
+
+@primitive(x=lambda g, out, axis: g - exp(out) * sum(g, axis=axis, keepdims=True))
+def log_softmax(x: Array, axis: int = -1) -> Array:
+    """x - log Σ eˣ along one axis."""
+    x = x - np.max(x, axis=axis, keepdims=True, initial=-math.inf)
+    return x - np.log(np.sum(np.exp(x), axis=axis, keepdims=True))
+
+
+@primitive(a=lambda g, axis: flip(running_sum(flip(g, axis), axis), axis))
+def running_sum(a: Array, axis: int) -> Array:
+    """Sums of the first 1, 2, ... elements along one axis."""
+    return np.add.accumulate(a, axis=axis)
+
+
+def cumsum(a: Array, axis: int | None = None) -> Array:
+    """Sums of the first 1, 2, ... elements along one axis, or of the flattened input."""
+    return running_sum(reshape(a, (-1,)), 0) if axis is None else running_sum(a, axis)

@@ -1,0 +1,114 @@
+"""`scan`: a step function over time, by its definition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.autograd.graph import Array, no_grad
+from tinygrad_rnn.autograd.ops.elementwise import where
+from tinygrad_rnn.autograd.ops.shape import stack, unstack
+from tinygrad_rnn.autograd.tensor import Tensor
+
+Step = Callable[..., tuple[Array, Any]]
+
+
+def _chosen(keep: np.ndarray, new: Any, old: Any) -> Any:
+    """`new` in the rows (B, 1) that `keep` marks, `old` in the others; states may be tuples."""
+    if isinstance(new, tuple):
+        return tuple(_chosen(keep, n, o) for n, o in zip(new, old, strict=True))
+    return where(keep, new, old)
+
+
+def _cleared(state: Any) -> Any:
+    return tuple(map(_cleared, state)) if isinstance(state, tuple) else 0.0
+
+
+def _checked_lengths(lengths: Any, steps: int, batch: int) -> np.ndarray:
+    array = np.asarray(lengths)
+    if array.shape != (batch,) or array.dtype.kind not in "iu":
+        raise ValueError(
+            f"scan: expected lengths as {batch} integers, one per sequence, "
+            f"got {array.dtype} of shape {array.shape}"
+        )
+    for b in np.flatnonzero((array < 0) | (array > steps))[:1]:
+        raise ValueError(f"scan: expected lengths in 0..T={steps}, got {array[b]} at batch item {b}")
+    return array
+
+
+def _checked_inputs(xs: Any) -> tuple[Array, ...]:
+    arrays = xs if isinstance(xs, tuple) else (xs,)
+    if not arrays or any(np.ndim(x) != 3 or np.shape(x)[:2] != np.shape(arrays[0])[:2] for x in arrays):
+        raise ValueError(
+            f"scan: expected xs of shape (T, B, n), all with one T and B, "
+            f"got {[np.shape(x) for x in arrays]}"
+        )
+    return arrays
+
+
+def scan(
+    step: Step,
+    xs: Any,
+    state: Any,
+    params: Sequence[Array] = (),
+    *,
+    each: Sequence[Array] = (),
+    lengths: Any = None,
+    reset: Any = None,
+    reverse: bool = False,
+) -> tuple[Any, Any]:
+    """Run `step(x, state, *each, *params) -> (output, new state)` over the steps of a sequence.
+
+    Args:
+        step: a function of tensors; `x` is one step of `xs`, a tuple if `xs` is one.
+        xs: an array (T, B, n), or a tuple of them (masks (T, B, 1) too).
+        state: what the first step gets: a tensor (B, n) or a tuple of them.
+        params: matrices and per-unit vectors, the same at every step.
+        each: rows (B, n) given to every step.
+        lengths: (B,) integers in 0..T: beyond its length a sequence's output is 0 and its state
+            stays; a reversed scan starts at the last valid step.
+        reset: (T, B) bool: where true, the state is 0 before that step.
+        reverse: run from the last step to the first.
+
+    Shapes:
+        xs (T, B, n)  ->  outputs (T, B, m); state as given
+
+    Raises:
+        ValueError: if the shapes, lengths or resets do not fit.
+
+    >>> import tinygrad_rnn as tg
+    >>> total, last = tg.scan(lambda x, s: (s + x, s + x), tg.ones(4, 1, 1), tg.zeros(1, 1))
+    >>> total.ravel(), last.item()
+    (Tensor([1., 2., 3., 4.], dtype=float32), 4.0)
+    """
+    arrays = _checked_inputs(xs)
+    steps, batch = np.shape(arrays[0])[:2]
+    valid = None if lengths is None else _checked_lengths(lengths, steps, batch)
+    resets = None if reset is None else np.asarray(reset, dtype=bool)
+    if resets is not None and resets.shape != (steps, batch):
+        raise ValueError(f"scan: expected reset of shape {(steps, batch)}, got {resets.shape}")
+    rows = list(zip(*(unstack(x) for x in arrays), strict=True))
+    outputs: list[Array] = [None] * steps
+    for t in reversed(range(steps)) if reverse else range(steps):
+        before = state
+        if resets is not None and resets[t].any():
+            before = _chosen(~resets[t][:, None], state, _cleared(state))
+        x = rows[t] if isinstance(xs, tuple) else rows[t][0]
+        outputs[t], after = step(x, before, *each, *params)
+        if valid is not None and (valid <= t).any():
+            keep = (t < valid)[:, None]
+            outputs[t], after = _chosen(keep, outputs[t], 0.0), _chosen(keep, after, state)
+        state = after
+    if not steps:
+        return _no_steps(step, arrays, isinstance(xs, tuple), state, (*each, *params)), state
+    return stack(outputs), state
+
+
+@no_grad
+def _no_steps(step: Step, arrays: Sequence[Array], several: bool, state: Any, rest: Any) -> Tensor:
+    """The outputs (0, B, m) of a scan without steps, by the shape of one step on zeros."""
+    zeros = tuple(Tensor(np.zeros(np.shape(x)[1:], x.dtype)) for x in arrays)
+    output, _ = step(zeros if several else zeros[0], state, *rest)
+    return Tensor(np.zeros((0, *output.shape), output.dtype))

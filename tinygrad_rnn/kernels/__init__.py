@@ -1,0 +1,1 @@
+"""Kernels: NumPy, Numba and llvmlite only. Nothing here knows of gradients or Tensors."""
