@@ -90,7 +90,9 @@ def from_numpy(array: np.ndarray) -> Tensor:
     Tensor([1., 0.])
     """
     if not isinstance(array, np.ndarray):
-        raise TypeError(f"from_numpy: expected an array, got {type(array).__name__}; use Tensor(...)")
+        raise TypeError(
+            f"from_numpy: expected an array, got {type(array).__name__}; use Tensor(...)"
+        )
     tensor = Tensor(np.empty(0, array.dtype))
     tensor._data = array.view(np.ndarray)
     tensor._data.flags.writeable = False

@@ -38,7 +38,7 @@ def recorded(outputs: Sequence[Value]) -> Iterator[Node]:
 def first_bad(arrays: Sequence[Any], inf: bool) -> str | None:
     """Where the first NaN (or infinity) is, in words."""
     for k, v in enumerate(arrays):
-        a = v._data if isinstance(v, Value) else v
+        a: Any = v._data if isinstance(v, Value) else v
         if not isinstance(a, (np.ndarray, np.floating)) or a.dtype.kind != "f":
             continue
         bad = ~np.isfinite(a) if inf else np.isnan(a)

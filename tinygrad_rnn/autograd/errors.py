@@ -13,7 +13,7 @@ DTYPES = frozenset(map(np.dtype, "fd?bBhHiIlLqQ"))
 
 
 def array_of(values: Any, where: str) -> np.ndarray:
-    """A NumPy array by this project's dtype rules: lists and Python numbers become float32/int64."""
+    """An array by this project's rules: lists and Python numbers become float32 or int64."""
     try:
         array = np.asarray(values)
     except ValueError:

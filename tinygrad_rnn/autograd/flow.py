@@ -16,7 +16,8 @@ def unbroadcast(g: Array, shape: tuple[int, ...], dtype: np.dtype) -> Array:
     if g.shape != shape:
         lead = g.ndim - len(shape)
         axes = [lead + i for i, n in enumerate(shape) if n == 1 and g.shape[lead + i] != 1]
-        g = g.sum(axis=(*range(lead), *axes)).reshape(shape)
+        reduce = np.add.reduce if type(g) is np.ndarray else type(g).sum
+        g = reduce(g, (*range(lead), *axes)).reshape(shape)
     return g if g.dtype == dtype else g.astype(dtype)
 
 
@@ -89,7 +90,7 @@ def flow(
         if ends or op is None:
             continue
         saved = node.saved
-        if saved is None or notes is not None or writes.latest() > node.number:
+        if saved is None or notes is not None or writes.latest > node.number:
             writes.check(node)
         if not keep:
             node.saved = None

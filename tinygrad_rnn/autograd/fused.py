@@ -65,9 +65,7 @@ class _Fused:
     def pull(self, node: Node, saved: Any, g: Array, needed: Needed) -> Sequence[Array]:
         kept = saved[2]
         gs = g.filled() if isinstance(g, Parts) else (g,)
-        needs = tuple(
-            n is not None and (needed is None or n in needed) for n in node.edges
-        )
+        needs = tuple(n is not None and (needed is None or n in needed) for n in node.edges)
         told = {"needs": needs, "freeing": node.saved is None}
         found = self.backward(kept, *gs, **{n: told[n] for n in self.tells})
         return [d if want else None for d, want in zip(found, needs, strict=True)]

@@ -43,5 +43,5 @@ def set_rng_state(state: dict[str, Any]) -> None:
         _default.bit_generator.state = state
     except (TypeError, ValueError, KeyError) as error:
         raise ValueError(
-            f"set_rng_state: expected a state from get_rng_state, got one that PCG64 refuses ({error})"
+            f"set_rng_state: expected what get_rng_state returned, got a bad state ({error})"
         ) from None

@@ -53,7 +53,7 @@ def run(
 
 
 def backward(output: Value, gradient: Any, retain_graph: bool) -> None:
-    """Add the gradients of `output` to the `.grad` of the leaves (and retaining tensors) behind it."""
+    """Add the gradients of `output` to the `.grad` of the leaves behind it."""
     g = cotangent_of(output, gradient, "backward")
     for node, d in run([output], [g], graph=False, keep=retain_graph, targets=None).items():
         notes = node.notes

@@ -1,7 +1,8 @@
 """The graph: which value came from which call.
 
-Nodes are numbered as they are made, so creation order is a topological order. A node keeps what its op's rules named and nothing else; it never refers to its own
-output, so dropping the result of a computation frees its graph at once.
+Nodes are numbered as they are made, so creation order is a topological order. A node keeps what
+its op's rules named and nothing else; it never refers to its own output, so dropping the result of
+a computation frees its graph at once.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 
-Array = Any  # a NumPy array or a Tensor: rules and ops read either
+Array = Annotated[Any, "an array or a Tensor"]  # rules and ops read either
+Arrays = Annotated[Sequence[Any], "arrays or Tensors"]
 Needed = dict["Node", bool] | None  # the nodes a backward pass visits; None: all of them
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 tick = itertools.count(1).__next__  # one clock numbers nodes and writes
 
@@ -47,7 +48,8 @@ class Mode(NamedTuple):
     observers: tuple[Observer, ...] = ()
 
 
-MODE: ContextVar[Mode] = ContextVar("tinygrad_rnn_mode", default=Mode())  # threads do not share it
+USUAL = Mode()
+MODE: ContextVar[Mode] = ContextVar("tinygrad_rnn_mode", default=USUAL)  # threads do not share it
 
 
 @contextmanager
@@ -59,7 +61,7 @@ def switched(**changes: Any) -> Iterator[None]:
         MODE.reset(token)
 
 
-def no_grad(fn: Function | None = None) -> AbstractContextManager[None] | Function:
+def no_grad(fn: Any = None) -> Any:
     """Record nothing: a context manager, or a decorator with or without parentheses.
 
     >>> import tinygrad_rnn as tg
@@ -69,7 +71,7 @@ def no_grad(fn: Function | None = None) -> AbstractContextManager[None] | Functi
     False
     """
     switch = switched(recording=False)
-    return switch if fn is None else switch(fn)  # type: ignore[operator]
+    return switch if fn is None else switch(fn)
 
 
 def definitions() -> AbstractContextManager[None]:
@@ -96,6 +98,11 @@ def wrap(array: Array, node: Node | None = None) -> Any:
     value._data = array if type(array) is np.ndarray else np.asarray(array)
     value._node = node
     return value
+
+
+def shape_of(a: Any) -> tuple[int, ...]:
+    """The shape of a Tensor, an array, a number or a list."""
+    return a.shape if hasattr(a, "shape") else np.shape(a)
 
 
 class Notes:
@@ -180,6 +187,8 @@ def spread(arrays: Sequence[np.ndarray], node: Node | None) -> tuple[Any, ...]:
         return tuple(wrap(a) for a in arrays)
     outputs = tuple((a.shape, a.dtype) for a in arrays)
     return tuple(
-        wrap(a, Node(PICK, (node,), (k, outputs), a.shape, a.dtype) if a.dtype.kind == "f" else None)
+        wrap(
+            a, Node(PICK, (node,), (k, outputs), a.shape, a.dtype) if a.dtype.kind == "f" else None
+        )
         for k, a in enumerate(arrays)
     )

@@ -23,7 +23,9 @@ def array(self: Value, dtype: Any = None, copy: bool | None = None) -> np.ndarra
     """np.asarray(t): the array, read-only unless copied."""
     if copy or (dtype is not None and dtype != self._data.dtype):
         if copy is False:
-            raise ValueError(f"asarray: expected dtype {self._data.dtype} without a copy, got {dtype}")
+            raise ValueError(
+                f"asarray: expected dtype {self._data.dtype} without a copy, got {dtype}"
+            )
         return self._data.astype(dtype or self._data.dtype)
     view = self._data.view()
     view.flags.writeable = False
@@ -40,17 +42,8 @@ def refusal(name: str) -> TypeError:
 def array_ufunc(self: Value, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
     if ufunc not in OPERATORS or method != "__call__" or kwargs:
         raise refusal(ufunc.__name__)
-    left, right = inputs
-    symbol: Callable[[Any, Any], Any] = operator_of(ufunc)
-    return symbol(left, right)
-
-
-def operator_of(ufunc: np.ufunc) -> Callable[[Any, Any], Any]:
-    if ufunc is np.power:
-        return PRIMITIVES["variable_power"]
-    if ufunc is np.matmul:
-        return lambda a, t: t.__rmatmul__(a) if isinstance(t, Value) else a.__matmul__(t)
-    return PRIMITIVES[ufunc.__name__]
+    op = PRIMITIVES["variable_power" if ufunc is np.power else ufunc.__name__]
+    return op(*inputs)
 
 
 def array_function(

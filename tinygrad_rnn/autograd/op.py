@@ -8,8 +8,9 @@ only that is kept for the backward pass:
         return x * y
 
 `g` is the cotangent of the result, `out` the result, `shape` the shape of the rule's own input;
-any other name is a parameter of the op. Parameters annotated `Array` are the op's inputs; an op
-may instead have one annotated `Arrays`, a sequence of inputs, whose rule gives a sequence. An op
+any other name is a parameter of the op. The op's inputs are the parameters that have a rule or are
+annotated `Array`; an op may instead have one annotated `Arrays`, a sequence of inputs, whose rule
+gives a sequence. An op
 with several results returns a tuple, and its rules get a tuple as `g`. Rules are written with ops:
 on arrays they give the first-order backward, on Tensors a recorded graph, so derivatives of any
 order. A rule may give None where the gradient is zero. Broadcasting is undone by the backward pass.
@@ -26,7 +27,6 @@ import numpy as np
 from tinygrad_rnn.autograd.graph import MODE, Array, Needed, Node, Value, wrap
 from tinygrad_rnn.autograd.wrapper import specialised
 
-Arrays = Sequence[Any]
 F = TypeVar("F", bound=Callable[..., Any])
 
 PRIMITIVES: dict[str, Callable[..., Any]] = {}  # this package's own, by name
@@ -55,7 +55,7 @@ def primitive(*opaque: Callable[..., Any], **rules: Callable[..., Any]) -> Any:
     `f(*arrays) -> array` and `vjp(*arrays, cotangent) -> array or tuple`, and differentiates once.
 
     Raises:
-        TypeError: if a rule's name is no parameter annotated `Array`.
+        TypeError: if a rule's name is no parameter, or a rule names what the op does not have.
 
     >>> import numpy as np, tinygrad_rnn as tg
     >>> cube = tg.primitive(lambda x: x**3, lambda x, g: g * 3 * x**2)
@@ -95,9 +95,7 @@ class _Opaque:
         end = Primitive(self.vjp, {})
         end.name = f"the vjp of {self.name}"
         end.pull = end.pull_graph = no_rule
-        return [
-            wrap(a, Node(end, (g._node, *node.edges), (), a.shape, a.dtype)) for a in arrays
-        ]
+        return [wrap(a, Node(end, (g._node, *node.edges), (), a.shape, a.dtype)) for a in arrays]
 
 
 def no_rule(node: Node, saved: Any, g: Array, needed: Needed) -> Sequence[Array]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autograd.graph import Array, no_grad
+from tinygrad_rnn.autograd.graph import Array, no_grad, shape_of
 from tinygrad_rnn.autograd.ops.elementwise import where
 from tinygrad_rnn.autograd.ops.shape import stack, unstack
 from tinygrad_rnn.autograd.tensor import Tensor
@@ -34,16 +34,20 @@ def _checked_lengths(lengths: Any, steps: int, batch: int) -> np.ndarray:
             f"got {array.dtype} of shape {array.shape}"
         )
     for b in np.flatnonzero((array < 0) | (array > steps))[:1]:
-        raise ValueError(f"scan: expected lengths in 0..T={steps}, got {array[b]} at batch item {b}")
+        raise ValueError(
+            f"scan: expected lengths in 0..T={steps}, got {array[b]} at batch item {b}"
+        )
     return array
 
 
 def _checked_inputs(xs: Any) -> tuple[Array, ...]:
     arrays = xs if isinstance(xs, tuple) else (xs,)
-    if not arrays or any(np.ndim(x) != 3 or np.shape(x)[:2] != np.shape(arrays[0])[:2] for x in arrays):
+    if not arrays or any(
+        len(shape_of(x)) != 3 or shape_of(x)[:2] != shape_of(arrays[0])[:2] for x in arrays
+    ):
         raise ValueError(
             f"scan: expected xs of shape (T, B, n), all with one T and B, "
-            f"got {[np.shape(x) for x in arrays]}"
+            f"got {[shape_of(x) for x in arrays]}"
         )
     return arrays
 
@@ -84,7 +88,7 @@ def scan(
     (Tensor([1., 2., 3., 4.], dtype=float32), 4.0)
     """
     arrays = _checked_inputs(xs)
-    steps, batch = np.shape(arrays[0])[:2]
+    steps, batch = shape_of(arrays[0])[:2]
     valid = None if lengths is None else _checked_lengths(lengths, steps, batch)
     resets = None if reset is None else np.asarray(reset, dtype=bool)
     if resets is not None and resets.shape != (steps, batch):
@@ -109,6 +113,6 @@ def scan(
 @no_grad
 def _no_steps(step: Step, arrays: Sequence[Array], several: bool, state: Any, rest: Any) -> Tensor:
     """The outputs (0, B, m) of a scan without steps, by the shape of one step on zeros."""
-    zeros = tuple(Tensor(np.zeros(np.shape(x)[1:], x.dtype)) for x in arrays)
+    zeros = tuple(Tensor(np.zeros(shape_of(x)[1:], x.dtype)) for x in arrays)
     output, _ = step(zeros if several else zeros[0], state, *rest)
     return Tensor(np.zeros((0, *output.shape), output.dtype))

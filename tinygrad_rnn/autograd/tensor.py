@@ -71,11 +71,11 @@ class Tensor(Value):
         return self._data.size
 
     @property
-    def T(self) -> Tensor:
+    def T(self) -> Any:
         return self.transpose()
 
     @property
-    def mT(self) -> Tensor:
+    def mT(self) -> Any:
         return self.swapaxes(-1, -2)
 
     def numpy(self) -> np.ndarray:
@@ -129,7 +129,9 @@ class Tensor(Value):
         if self._node is None:
             raise RuntimeError("grad: expected a tensor with requires_grad=True")
         if value is not None and (not isinstance(value, Tensor) or value.shape != self.shape):
-            raise ValueError(f"grad: expected a Tensor of shape {self.shape} or None, got {value!r}")
+            raise ValueError(
+                f"grad: expected a Tensor of shape {self.shape} or None, got {value!r}"
+            )
         self._node.annotate().grad = value
 
     def backward(self, gradient: Any = None, retain_graph: bool = False) -> None:
@@ -147,7 +149,7 @@ class Tensor(Value):
 
     def detach(self) -> Tensor:
         """The same array, off the graph."""
-        return wrap(self._data)  # type: ignore[no-any-return]
+        return wrap(self._data)
 
     def retain_grad(self) -> None:
         """Keep this result's gradient in `.grad` as for a leaf."""
@@ -193,7 +195,7 @@ class Tensor(Value):
         return int(self.item())
 
     def __index__(self) -> int:
-        return self._data.__index__()  # type: ignore[no-any-return]
+        return self._data.__index__()
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec and self.size == 1 else repr(self)
@@ -247,7 +249,12 @@ class Tensor(Value):
     sum, mean, prod, max, min = reduce.sum, reduce.mean, reduce.prod, reduce.max, reduce.min
     var, std, cumsum = reduce.var, reduce.std, reduce.cumsum
     argmax, argmin, argsort = reduce.argmax, reduce.argmin, index.argsort
-    squeeze, swapaxes, ravel, repeat = shaping.squeeze, shaping.swapaxes, shaping.ravel, shaping.repeat
+    squeeze, swapaxes, ravel, repeat = (
+        shaping.squeeze,
+        shaping.swapaxes,
+        shaping.ravel,
+        shaping.repeat,
+    )
     flatten, clip, take, astype = shaping.ravel, elementwise.clip, index.take, elementwise.astype
     abs, exp, log, sqrt = elementwise.abs, elementwise.exp, elementwise.log, elementwise.sqrt
     tanh, sigmoid, relu = elementwise.tanh, activation.sigmoid, activation.relu

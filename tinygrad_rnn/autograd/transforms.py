@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.autograd.flow import frontier
-from tinygrad_rnn.autograd.graph import Value, switched, tick
 from tinygrad_rnn.autograd.gradient import grad as _grad
+from tinygrad_rnn.autograd.graph import Value, switched, tick
 from tinygrad_rnn.autograd.ops.elementwise import add
 from tinygrad_rnn.autograd.ops.reduce import sum
 from tinygrad_rnn.autograd.ops.shape import reshape, stack
@@ -110,9 +110,7 @@ def value_and_grad(
     return run
 
 
-def grad(
-    fn: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False
-) -> Callable[..., Any]:
+def grad(fn: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) -> Callable[..., Any]:
     """A function that returns the gradient of `fn`, whose value has one element.
 
     >>> import tinygrad_rnn as tg
@@ -143,9 +141,7 @@ def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., tuple
     return (values if several else values[0]), pull
 
 
-def jvp(
-    fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
-) -> tuple[Any, Any]:
+def jvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
     """The value of `fn` at `primals`, and its derivative along `tangents`.
 
     A vector-Jacobian product is linear in its cotangent; pulling back through that product gives
@@ -162,9 +158,7 @@ def jvp(
     cotangents = [_fresh(_zero_like(v)) for v in outputs]
     with switched(recording=True):
         gradients = call.pull(outputs, cotangents, graph=True)
-        dependent = [
-            (d, t) for d, t in zip(gradients, tangents, strict=True) if d.requires_grad
-        ]
+        dependent = [(d, t) for d, t in zip(gradients, tangents, strict=True) if d.requires_grad]
         pushed: Sequence[Tensor | None] = [None] * len(outputs)
         if dependent:
             pushed = _grad(
@@ -175,9 +169,7 @@ def jvp(
                 allow_unused=True,
             )
     settled = tuple(call.settled(v) for v in outputs)
-    moved = tuple(
-        _zero_like(v) if d is None else d for v, d in zip(outputs, pushed, strict=True)
-    )
+    moved = tuple(_zero_like(v) if d is None else d for v, d in zip(outputs, pushed, strict=True))
     several = isinstance(call.result, (tuple, list))
     return (settled, moved) if several else (settled[0], moved[0])
 
@@ -216,9 +208,7 @@ def hessian(fn: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
     return jacobian(grad(fn, argnums), argnums)
 
 
-def hvp(
-    fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]
-) -> tuple[Any, Any]:
+def hvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
     """The value of `fn` (one element), and its Hessian times `tangents`, in two backward passes.
 
     >>> import tinygrad_rnn as tg

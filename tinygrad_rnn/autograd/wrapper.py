@@ -15,7 +15,18 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.autograd.errors import explain, operand
-from tinygrad_rnn.autograd.graph import MODE, Array, Needed, Node, Parts, Value, spread, tick, wrap
+from tinygrad_rnn.autograd.graph import (
+    MODE,
+    Array,
+    Arrays,
+    Needed,
+    Node,
+    Parts,
+    Value,
+    spread,
+    tick,
+    wrap,
+)
 
 TEMPLATE = """
 def call{signature}:
@@ -73,9 +84,7 @@ MANY = """
     _{x}_node = tuple([v._node if isinstance(v, _Value) else None for v in {x}])"""
 
 
-def masked(
-    gradients: Sequence[Array], nodes: Sequence[Node | None], needed: Needed
-) -> list[Array]:
+def masked(gradients: Sequence[Array], nodes: Sequence[Node | None], needed: Needed) -> list[Array]:
     """The gradients of a sequence of inputs that somebody asked for."""
     wanted = [n is not None and (needed is None or n in needed) for n in nodes]
     return [d if w else None for d, w in zip(gradients, wanted, strict=True)]
@@ -112,14 +121,21 @@ def listed(names: Sequence[str]) -> str:
     return "".join(f"{n}, " for n in names)
 
 
+def input_kind(annotation: Any) -> str | None:
+    """Whether a parameter is annotated as an input, or a sequence of them."""
+    name = {id(Array): "Array", id(Arrays): "Arrays"}.get(id(annotation), str(annotation))
+    name = name.rsplit(".")[-1]
+    return name if name in ("Array", "Arrays") else None
+
+
 class Plan:
     """What is known of an op at decoration: its parameters, its inputs and what its rules keep."""
 
     def __init__(self, op: Any) -> None:
         self.op = op
         self.parameters = dict(inspect.signature(op.forward).parameters)
-        kinds = {p: str(v.annotation).rsplit(".")[-1] for p, v in self.parameters.items()}
-        self.inputs = [p for p, kind in kinds.items() if kind in ("Array", "Arrays")]
+        kinds = {p: input_kind(v.annotation) for p, v in self.parameters.items()}
+        self.inputs = [p for p, kind in kinds.items() if kind or p in op.rules]
         self.sequence = "Arrays" in kinds.values()
         self.ruled = [p for p in self.inputs if p in op.rules]
         self.wants = {x: tuple(inspect.signature(op.rules[x]).parameters) for x in self.ruled}
@@ -135,8 +151,8 @@ class Plan:
         for x in self.op.rules:
             if x not in self.inputs:
                 raise TypeError(
-                    f"{where}: expected rules for its Array parameters {self.inputs}, got one for "
-                    f"{x!r}; annotate the parameter with tg.Array"
+                    f"{where}: expected rules for its parameters {list(self.parameters)}, "
+                    f"got one for {x!r}"
                 )
         for name in self.keep:
             if name != "out" and name not in self.parameters:
@@ -162,7 +178,9 @@ class Plan:
         value = "_out" if name == "out" else name
         if len(self.keep[name]) == len(self.ruled):
             return value
-        return f"{value} if {' or '.join(f'_{x}_node is not None' for x in self.keep[name])} else None"
+        return (
+            f"{value} if {' or '.join(f'_{x}_node is not None' for x in self.keep[name])} else None"
+        )
 
     def gradient(self, x: str, graph: bool) -> str:
         """The expression of one input's gradient."""
@@ -195,7 +213,9 @@ class Plan:
             else f"{'_' * (p in self.inputs)}{p}"
             for p, v in self.parameters.items()
         }  # fmt: skip
-        nodes = f"_{ruled[0]}_node" if seq and ruled else f"({listed([f'_{x}_node' for x in ruled])})"
+        nodes = (
+            f"_{ruled[0]}_node" if seq and ruled else f"({listed([f'_{x}_node' for x in ruled])})"
+        )
         live = [f"any(_{x}_node)" if seq else f"_{x}_node is not None" for x in ruled]
         holds = "any(isinstance(v, _Value) for v in {0})" if seq else "isinstance({0}, _Value)"
         return TEMPLATE.format(

@@ -14,7 +14,7 @@ import numpy as np
 from tinygrad_rnn.autograd.graph import Node, Value, tick
 
 _written: dict[int, int] = {}  # memory owner -> number of its last write
-_latest = 0
+latest = 0  # the number of the last write of all
 
 
 def _owner(array: np.ndarray) -> int:
@@ -25,8 +25,8 @@ def _owner(array: np.ndarray) -> int:
 
 def touch(value: Value) -> None:
     """Say that the memory of `value` was written."""
-    global _latest
-    _latest = _written[_owner(value._data)] = tick()
+    global latest
+    latest = _written[_owner(value._data)] = tick()
 
 
 def assign(value: Value, array: Any) -> None:
@@ -55,20 +55,15 @@ def digest(saved: Any) -> int:
     return hash(tuple(a.tobytes() for a in arrays_in(saved)))
 
 
-def latest() -> int:
-    """The number of the last write of all."""
-    return _latest
-
-
 def check(node: Node) -> None:
     """Raise unless what `node` saved is still there and still what it was."""
     name = node.op.name if node.op else "leaf"
     if node.saved is None:
         raise RuntimeError(
-            f"backward: expected the arrays that {name!r} saved, but an earlier backward pass freed "
-            "them; pass retain_graph=True to the earlier call, or compute the result again"
+            f"backward: expected the arrays that {name!r} saved, but an earlier backward pass "
+            "freed them; pass retain_graph=True to the earlier call, or compute the result again"
         )
-    stale = _latest > node.number and any(
+    stale = latest > node.number and any(
         _written.get(_owner(a), 0) > node.number for a in arrays_in(node.saved)
     )
     notes = node.notes

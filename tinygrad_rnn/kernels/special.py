@@ -18,7 +18,8 @@ def _compiled(function: Callable[[float], float]) -> Any:
     def pointwise(x: float) -> float:
         return function(x)
 
-    return numba.vectorize(["float64(float64)"])(pointwise)
+    vectorize: Any = numba.vectorize
+    return vectorize(["float64(float64)"])(pointwise)
 
 
 def _over(function: Callable[[float], float], x: Any) -> Any:

@@ -49,7 +49,9 @@ def negative(x: Array) -> Array:
 
 
 @primitive(
-    x=lambda g, x, y: g * where(y == 0.0, 0.0, y * variable_power(x, where(y == 0.0, 1.0, y - 1.0))),
+    x=lambda g, x, y: (
+        g * where(y == 0.0, 0.0, y * variable_power(x, where(y == 0.0, 1.0, y - 1.0)))
+    ),
     y=lambda g, x, out: g * where(x == 0.0, 0.0, out * log(where(x == 0.0, 1.0, x))),
 )
 def variable_power(x: Array, y: Array) -> Array:
@@ -57,9 +59,7 @@ def variable_power(x: Array, y: Array) -> Array:
     return np.power(x, y)
 
 
-@primitive(
-    x=lambda g, x, exponent: None if exponent == 0 else g * (exponent * x ** (exponent - 1))
-)
+@primitive(x=lambda g, x, exponent: None if exponent == 0 else g * (exponent * x ** (exponent - 1)))
 def constant_power(x: Array, exponent: float) -> Array:
     """x to the power of a number."""
     return np.power(x, exponent)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autograd.graph import Array, Value
+from tinygrad_rnn.autograd.graph import Array, Value, shape_of
 from tinygrad_rnn.autograd.op import primitive
 from tinygrad_rnn.kernels.scatter import scatter_rows
 
@@ -70,7 +69,7 @@ def take(a: Array, indices: Any, axis: int | None = None) -> Array:
     """Slices along an axis, or elements of the flattened input, by number."""
     numbers = whole(indices, "take")
     if axis is None:
-        return taken(a.reshape(-1) if isinstance(a, Value) else np.ravel(a), numbers, axis=0)
+        return taken((a if hasattr(a, "reshape") else np.asarray(a)).reshape(-1), numbers, axis=0)
     return taken(a, numbers, axis)
 
 
@@ -141,7 +140,7 @@ def topk(input: Array, k: int, axis: int = -1, largest: bool = True) -> tuple[Ar
     >>> values, indices
     (Tensor([3., 2.], dtype=float32), Tensor([0, 2]))
     """
-    size = np.shape(input)[axis]
+    size = shape_of(input)[axis]
     if not 0 <= k <= size:
         raise ValueError(f"topk: expected k in 0..{size}, got {k}")
     order = argsort(-input if largest else input, axis)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autograd.graph import Array
-from tinygrad_rnn.autograd.op import Arrays, primitive
+from tinygrad_rnn.autograd.graph import Array, Arrays, shape_of
+from tinygrad_rnn.autograd.op import primitive
 from tinygrad_rnn.autograd.ops.elementwise import multiply
 from tinygrad_rnn.autograd.ops.index import getitem
 from tinygrad_rnn.autograd.ops.shape import (
@@ -17,7 +17,6 @@ from tinygrad_rnn.autograd.ops.shape import (
     ravel,
     reshape,
     squeeze,
-    swapaxes,
     transpose,
 )
 
@@ -27,19 +26,25 @@ def _flat(a: Array) -> Array:
     return a if a.ndim == 2 else reshape(a, (-1, a.shape[-1]))
 
 
-def _second(g: Array, x: Array, shape: tuple[int, ...]) -> Array:
+def _left(g: Array, y: Array, shape: tuple[int, ...]) -> Array:
+    """The rule for x in x @ y."""
+    if y.ndim == 1:
+        g, y = expand_dims(g, -1), expand_dims(y, -1)
+    if len(shape) == 1:
+        g = expand_dims(g, -2)
+    return g @ y.mT
+
+
+def _right(g: Array, x: Array, shape: tuple[int, ...]) -> Array:
     """The rule for y in x @ y: one product where all of x shares y."""
-    if len(shape) == 2:
-        return transpose(_flat(x)) @ _flat(g)
-    return swapaxes(x, -1, -2) @ g
+    if len(shape) == 1:
+        return squeeze(_right(expand_dims(g, -1), x, (*shape, 1)), -1)
+    if x.ndim == 1:
+        g, x = expand_dims(g, -2), expand_dims(x, 0)
+    return _flat(x).T @ _flat(g) if len(shape) == 2 else x.mT @ g
 
 
-@primitive(x=lambda g, y: g @ swapaxes(y, -1, -2), y=_second)
-def matrix_product(x: Array, y: Array) -> Array:
-    """x @ y for matrices or stacks of them."""
-    return np.matmul(x, y)
-
-
+@primitive(x=_left, y=_right)
 def matmul(x: Array, y: Array) -> Array:
     """Matrix product over the last two axes; a 1-d input is a row (left) or a column (right).
 
@@ -50,14 +55,10 @@ def matmul(x: Array, y: Array) -> Array:
     >>> (tg.zeros(5, 2, 3) @ tg.zeros(3, 4)).shape
     (5, 2, 4)
     """
-    row, column = np.ndim(x) == 1, np.ndim(y) == 1
-    if not (row or column):
-        return matrix_product(x, y)
-    out = matrix_product(expand_dims(x, 0) if row else x, expand_dims(y, 1) if column else y)
-    return squeeze(out, tuple(axis for axis, is_vector in ((-2, row), (-1, column)) if is_vector))
+    return np.matmul(x, y)
 
 
-@primitive(x=lambda g, weight: g @ weight, weight=lambda g, x: transpose(_flat(g)) @ _flat(x))
+@primitive(x=lambda g, weight: g @ weight, weight=lambda g, x: _flat(g).T @ _flat(x))
 def projection(x: Array, weight: Array) -> Array:
     """x Wᵀ."""
     return np.matmul(x, weight.T)
@@ -73,10 +74,10 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     >>> tg.linear(tg.ones(2, 3), tg.ones(4, 3), tg.ones(4)).shape
     (2, 4)
     """
-    if np.ndim(weight) != 2 or np.ndim(x) == 0 or np.shape(x)[-1] != np.shape(weight)[-1]:
+    if len(weight.shape) != 2 or x.shape[-1:] != weight.shape[-1:]:
         raise ValueError(
-            f"linear: expected x (..., I) and a weight (O, I), got {np.shape(x)} and "
-            f"{np.shape(weight)}; the last axis of both is I"
+            f"linear: expected x (..., I) and a weight (O, I), got {x.shape} and {weight.shape}; "
+            "the last axis of both is I"
         )
     out = projection(x, weight)
     return out if bias is None else out + bias
@@ -84,9 +85,9 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
 
 def dot(a: Array, b: Array) -> Array:
     """Sum of products over the last axis of a and the last but one (or only) axis of b."""
-    if np.ndim(a) == 0 or np.ndim(b) == 0:
+    if len(shape_of(a)) == 0 or len(shape_of(b)) == 0:
         return multiply(a, b)
-    return tensordot(a, b, axes=([-1], [-2 if np.ndim(b) > 1 else -1]))
+    return tensordot(a, b, axes=([-1], [-2 if len(shape_of(b)) > 1 else -1]))
 
 
 def outer(a: Array, b: Array) -> Array:
@@ -96,27 +97,29 @@ def outer(a: Array, b: Array) -> Array:
 
 def tensordot(a: Array, b: Array, axes: Any = 2) -> Array:
     """Sum of products over pairs of axes: a number (last of a, first of b), or two lists."""
-    m, n = np.ndim(a), np.ndim(b)
+    m, n = len(shape_of(a)), len(shape_of(b))
     if isinstance(axes, int):
         axes_a, axes_b = list(range(m - axes, m)), list(range(axes))
     else:
         axes_a, axes_b = ([x] if isinstance(x, int) else list(x) for x in axes)
     axes_a, axes_b = [x % max(m, 1) for x in axes_a], [x % max(n, 1) for x in axes_b]
-    summed = [np.shape(a)[x] for x in axes_a]
-    if summed != [np.shape(b)[x] for x in axes_b]:
+    summed = [shape_of(a)[x] for x in axes_a]
+    if summed != [shape_of(b)[x] for x in axes_b]:
         raise ValueError(
-            f"tensordot: expected equal sizes along the paired axes, got shapes {np.shape(a)} and "
-            f"{np.shape(b)} with axes={axes}"
+            f"tensordot: expected equal sizes along the paired axes, got shapes {shape_of(a)} and "
+            f"{shape_of(b)} with axes={axes}"
         )
     free_a, free_b = ([k for k in range(d) if k not in x] for d, x in ((m, axes_a), (n, axes_b)))
-    rows, columns = ([np.shape(v)[k] for k in free] for v, free in ((a, free_a), (b, free_b)))
+    rows, columns = ([shape_of(v)[k] for k in free] for v, free in ((a, free_a), (b, free_b)))
     inner = int(np.prod(summed, dtype=int))
     left = reshape(transpose(a, free_a + axes_a), (int(np.prod(rows, dtype=int)), inner))
     right = reshape(transpose(b, axes_b + free_b), (inner, int(np.prod(columns, dtype=int))))
     return reshape(left @ right, rows + columns)
 
 
-def _contractions(g: Array, operands: Sequence[Array], terms: Sequence[str], out: str) -> list[Array]:
+def _contractions(
+    g: Array, operands: Sequence[Array], terms: Sequence[str], out: str
+) -> list[Array]:
     """The rule of `contraction`: each gradient is a contraction of g with the other operands."""
     gradients = []
     for i, term in enumerate(terms):
@@ -147,16 +150,18 @@ def _explicit(subscripts: str, operands: Sequence[Array]) -> tuple[list[str], st
     spare = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" if c not in left]
     wide = 0
     for k, (term, v) in enumerate(zip(terms, operands, strict=True)):
-        extra = np.ndim(v) - len(term.replace("...", ""))
+        extra = len(shape_of(v)) - len(term.replace("...", ""))
         if extra < 0 or (extra > 0 and "..." not in term):
             raise ValueError(
-                f"einsum: expected an operand with the axes {term!r}, got shape {np.shape(v)}"
+                f"einsum: expected an operand with the axes {term!r}, got shape {shape_of(v)}"
             )
         terms[k], wide = term.replace("...", "".join(spare[:extra][::-1])), max(wide, extra)
     shared = "".join(spare[:wide][::-1])
     if not arrow:
         letters = "".join(terms)
-        out = "..." + "".join(sorted(c for c in set(letters) - set(shared) if letters.count(c) == 1))
+        out = "..." + "".join(
+            sorted(c for c in set(letters) - set(shared) if letters.count(c) == 1)
+        )
     return terms, out.replace("...", shared)
 
 
@@ -164,7 +169,7 @@ def _diagonal(term: str, a: Array) -> tuple[str, Array]:
     """An operand that repeats no label: repeated ones become its diagonal, in front."""
     for label in dict.fromkeys(term):
         if term.count(label) > 1:
-            along = np.arange(np.shape(a)[term.index(label)])
+            along = np.arange(shape_of(a)[term.index(label)])
             a = getitem(a, tuple(along if c == label else slice(None) for c in term))
             rest = term.replace(label, "")
             start = term.index(label)

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autograd.graph import Array
+from tinygrad_rnn.autograd.graph import Array, shape_of
 from tinygrad_rnn.autograd.op import primitive
 from tinygrad_rnn.autograd.ops.elementwise import abs, astype, equal, exp, sqrt, square, where
-from tinygrad_rnn.autograd.ops.shape import (
-    broadcast_to,
-    concatenate,
-    expand_dims,
-    flip,
-    moveaxis,
-    reshape,
-)
+from tinygrad_rnn.autograd.ops.shape import concatenate, flip, moveaxis, reshape
 
 Axis = int | Sequence[int] | None
+add_reduce: Any = np.add.reduce  # what a.sum() calls, without a detour
+SMALL = 4096  # elements that are copied rather than viewed
 
 
 def axes_of(axis: Axis, ndim: int) -> tuple[int, ...]:
@@ -30,32 +26,41 @@ def axes_of(axis: Axis, ndim: int) -> tuple[int, ...]:
     return tuple(np.lib.array_utils.normalize_axis_index(a, ndim) for a in axes)
 
 
+@primitive(a=lambda g, shape, axis, keepdims: spanned(g, shape, axis, keepdims))
+def sum(a: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+    """Sum over the given axes, or all."""
+    along = tuple(axis) if type(axis) is list else axis
+    return add_reduce(a, along, None, None, keepdims)
+
+
+@primitive(g=lambda g, axis, keepdims: sum(g, axis, keepdims))
 def spanned(g: Array, shape: tuple[int, ...], axis: Axis, keepdims: bool) -> Array:
     """What a reduction of `shape` gave, laid out along the reduced axes again."""
-    if not keepdims:
-        g = expand_dims(g, axes_of(axis, len(shape)))
-    return broadcast_to(g, shape)
+    if not keepdims and axis is not None:
+        axes = axes_of(axis, len(shape))
+        g = g.reshape([1 if k in axes else n for k, n in enumerate(shape)])
+    elif keepdims and axis is None:
+        g = g.reshape(())
+    if math.prod(shape) > SMALL:
+        return np.broadcast_to(g, shape)
+    out = np.empty(shape, g.dtype)  # a view costs more than so few elements
+    out[...] = g
+    return out
 
 
 def count(shape: tuple[int, ...], axis: Axis) -> int:
     return math.prod(shape[k] for k in axes_of(axis, len(shape)))
 
 
-@primitive(a=lambda g, shape, axis, keepdims: spanned(g, shape, axis, keepdims))
-def sum(a: Array, axis: Axis = None, keepdims: bool = False) -> Array:
-    """Sum over the given axes, or all."""
-    return np.add.reduce(a, axis=axis if axis is None else axes_of(axis, np.ndim(a)), keepdims=keepdims)
-
-
 def mean(a: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     """Mean over the given axes, or all."""
-    return sum(a, axis=axis, keepdims=keepdims) / count(np.shape(a), axis)
+    return sum(a, axis=axis, keepdims=keepdims) / count(shape_of(a), axis)
 
 
 def var(a: Array, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Array:
     """Mean squared distance from the mean, over n - ddof."""
-    n = count(np.shape(a), axis)
-    return sum(square(a - mean(a, axis, True)), axis=axis, keepdims=keepdims) / (n - ddof)
+    total = sum(square(a - mean(a, axis, True)), axis=axis, keepdims=keepdims)
+    return total / (count(shape_of(a), axis) - ddof)
 
 
 def std(a: Array, axis: Axis = None, ddof: float = 0, keepdims: bool = False) -> Array:
@@ -68,7 +73,7 @@ def prod(a: Array, axis: Axis = None, keepdims: bool = False) -> Array:
 
     Pairs are multiplied in log₂ n rounds, so the rule of multiplication is the only one needed.
     """
-    shape = np.shape(a)
+    shape = shape_of(a)
     axes = axes_of(axis, len(shape))
     rest = [n for k, n in enumerate(shape) if k not in axes]
     a = reshape(moveaxis(a, axes, range(len(axes))), (count(shape, axis), *rest))
@@ -91,13 +96,13 @@ def _shared(g: Array, a: Array, out: Array, axis: Axis, keepdims: bool) -> Array
 @primitive(a=_shared)
 def max(a: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     """Largest element along the given axes; NaN wins."""
-    return np.max(a, axis=axis if axis is None else axes_of(axis, np.ndim(a)), keepdims=keepdims)
+    return np.max(a, axis=tuple(axis) if type(axis) is list else axis, keepdims=keepdims)
 
 
 @primitive(a=_shared)
 def min(a: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     """Smallest element along the given axes; NaN wins."""
-    return np.min(a, axis=axis if axis is None else axes_of(axis, np.ndim(a)), keepdims=keepdims)
+    return np.min(a, axis=tuple(axis) if type(axis) is list else axis, keepdims=keepdims)
 
 
 @primitive()
@@ -113,10 +118,9 @@ def argmin(a: Array, axis: int | None = None, keepdims: bool = False) -> Array:
 
 
 @primitive(
-    x=lambda g, x, out, axis, keepdims: spanned(
-        g / where(out == 0.0, 1.0, out), x.shape, axis, keepdims
+    x=lambda g, x, out, axis, keepdims: (
+        spanned(g / where(out == 0.0, 1.0, out), x.shape, axis, keepdims) * x
     )
-    * x
 )
 def euclidean_norm(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     """√Σx²."""
@@ -144,8 +148,10 @@ def norm(x: Array, ord: float = 2, axis: Axis = None, keepdims: bool = False) ->
 
 
 @primitive(
-    a=lambda g, a, out, axis, keepdims: spanned(g, a.shape, axis, keepdims)
-    * exp(a - spanned(where(out == -math.inf, 0.0, out), a.shape, axis, keepdims))
+    a=lambda g, a, out, axis, keepdims: (
+        spanned(g, a.shape, axis, keepdims)
+        * exp(a - spanned(where(out == -math.inf, 0.0, out), a.shape, axis, keepdims))
+    )
 )
 def logsumexp(a: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     """log Σ eᵃ, without overflow."""

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autograd.graph import Array
-from tinygrad_rnn.autograd.op import Arrays, primitive
+from tinygrad_rnn.autograd.graph import Array, Arrays, shape_of
+from tinygrad_rnn.autograd.op import primitive
 from tinygrad_rnn.autograd.ops.index import getitem, take
 
 Axes = int | Sequence[int]
@@ -18,13 +18,17 @@ normalized = np.lib.array_utils.normalize_axis_tuple
 @primitive(a=lambda g, shape: reshape(g, shape))
 def reshape(a: Array, shape: Axes) -> Array:
     """The same elements in another shape; one size may be -1."""
-    return np.reshape(a, shape)
+    return a.reshape(shape)
 
 
-@primitive(a=lambda g, axes: transpose(g, None if axes is None else tuple(np.argsort(normalized(axes, g.ndim)))))
+@primitive(
+    a=lambda g, axes: transpose(
+        g, None if axes is None else tuple(np.argsort(normalized(axes, g.ndim)))
+    )
+)
 def transpose(a: Array, axes: Sequence[int] | None = None) -> Array:
     """Axes in the order `axes`, reversed by default."""
-    return np.transpose(a, axes)
+    return a.transpose(axes)
 
 
 @primitive(array=lambda g: g)
@@ -35,7 +39,7 @@ def broadcast_to(array: Array, shape: Axes) -> Array:
 
 def moveaxis(a: Array, source: Axes, destination: Axes) -> Array:
     """Axes `source` at the places `destination`, the others in their order."""
-    ndim = np.ndim(a)
+    ndim = len(shape_of(a))
     sources, destinations = (list(normalized(x, ndim, "moveaxis")) for x in (source, destination))
     if len(sources) != len(destinations):
         raise ValueError(
@@ -49,7 +53,7 @@ def moveaxis(a: Array, source: Axes, destination: Axes) -> Array:
 
 def swapaxes(a: Array, axis1: int, axis2: int) -> Array:
     """Two axes exchanged."""
-    order = list(range(np.ndim(a)))
+    order = list(range(len(shape_of(a))))
     i, j = normalized((axis1, axis2), len(order), "swapaxes", allow_duplicate=True)
     order[i], order[j] = order[j], order[i]
     return transpose(a, order)
@@ -57,7 +61,7 @@ def swapaxes(a: Array, axis1: int, axis2: int) -> Array:
 
 def squeeze(a: Array, axis: Axes | None = None) -> Array:
     """Without its axes of size 1, or without those given."""
-    shape = np.shape(a)
+    shape = shape_of(a)
     if axis is None:
         return reshape(a, [n for n in shape if n != 1])
     axes = normalized(axis, len(shape), "squeeze")
@@ -68,10 +72,10 @@ def squeeze(a: Array, axis: Axes | None = None) -> Array:
 
 def expand_dims(a: Array, axis: Axes) -> Array:
     """With new axes of size 1 at the given places."""
-    count = 1 if isinstance(axis, (int, np.integer)) else len(axis)
-    places = normalized(axis, np.ndim(a) + count, "expand_dims")
-    sizes = iter(np.shape(a))
-    return reshape(a, [1 if k in places else next(sizes) for k in range(np.ndim(a) + count)])
+    shape = shape_of(a)
+    ndim = len(shape) + (1 if isinstance(axis, (int, np.integer)) else len(axis))
+    places, sizes = normalized(axis, ndim, "expand_dims"), iter(shape)
+    return reshape(a, [1 if k in places else next(sizes) for k in range(ndim)])
 
 
 def ravel(a: Array) -> Array:
@@ -82,7 +86,7 @@ def ravel(a: Array) -> Array:
 @primitive(m=lambda g, axis: flip(g, axis))
 def flip(m: Array, axis: Axes | None = None) -> Array:
     """Reversed along the given axes, or all."""
-    return np.flip(m, axis)
+    return np.flip(m, None if axis is None else normalized(axis, m.ndim))
 
 
 @primitive(a=lambda g, shift, axis: roll(g, np.negative(shift), axis))
@@ -91,7 +95,11 @@ def roll(a: Array, shift: Any, axis: Any = None) -> Array:
     return np.roll(a, shift, axis)
 
 
-@primitive(a=lambda g, before, shape: getitem(g, tuple(slice(b, b + n) for b, n in zip(before, shape))))  # fmt: skip
+def _inside(g: Array, before: Sequence[int], shape: tuple[int, ...]) -> Array:
+    return getitem(g, tuple(slice(b, b + n) for b, n in zip(before, shape, strict=True)))
+
+
+@primitive(a=_inside)
 def padded(a: Array, before: Sequence[int], after: Sequence[int], value: float) -> Array:
     """With `value` around it."""
     return np.pad(a, list(zip(before, after, strict=True)), constant_values=value)
@@ -104,17 +112,17 @@ def pad(array: Array, pad_width: Any, mode: str = "constant", constant_values: f
             f"pad: expected mode 'constant', got {mode!r}; for others, index: x[..., indices]"
         )
     try:
-        widths = np.broadcast_to(np.asarray(pad_width), (np.ndim(array), 2)).tolist()
+        widths = np.broadcast_to(np.asarray(pad_width), (len(shape_of(array)), 2)).tolist()
     except ValueError:
         raise ValueError(
-            f"pad: expected pad_width n, (before, after) or {np.ndim(array)} such pairs, "
+            f"pad: expected pad_width n, (before, after) or {len(shape_of(array))} such pairs, "
             f"got {pad_width!r}"
         ) from None
     return padded(array, [w[0] for w in widths], [w[1] for w in widths], constant_values)
 
 
 def _parts(g: Array, arrays: Sequence[Array], axis: int) -> Sequence[Array]:
-    return split(g, np.cumsum([np.shape(a)[axis] for a in arrays])[:-1].tolist(), axis)
+    return split(g, np.cumsum([shape_of(a)[axis] for a in arrays])[:-1].tolist(), axis)
 
 
 @primitive(arrays=_parts)
@@ -156,7 +164,7 @@ def split(ary: Array, indices_or_sections: Any, axis: int = 0) -> tuple[Array, .
 def tile(A: Array, reps: Axes) -> Array:
     """Repeated as a whole along each axis."""
     reps = [reps] if isinstance(reps, int) else list(reps)
-    shape = list(np.shape(A))
+    shape = list(shape_of(A))
     shape = [1] * (len(reps) - len(shape)) + shape
     reps = [1] * (len(shape) - len(reps)) + reps
     lifted = reshape(A, [n for size in shape for n in (1, size)])
@@ -169,6 +177,4 @@ def repeat(a: Array, repeats: Any, axis: int | None = None) -> Array:
     """Each element, or slice along an axis, repeated; flattened first if the axis is None."""
     if axis is None:
         a, axis = ravel(a), 0
-    return take(a, np.repeat(np.arange(np.shape(a)[axis]), repeats), axis=axis)
-
-
+    return take(a, np.repeat(np.arange(shape_of(a)[axis]), repeats), axis=axis)
