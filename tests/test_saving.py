@@ -637,6 +637,7 @@ def test_a_hostile_file_is_an_error(tmp_path, blob):
     [
         ("empty", "got 0 bytes that claim a header of 0 bytes"),
         ("header of 2**63 bytes", "got 108 bytes that claim a header of 9223372036854775808 bytes"),
+        ("header over the limit", "got 4194314 bytes that claim a header of 4194306 bytes"),
         ("foreign", r"got a safetensors file that tinygrad_rnn\.saving did not write"),
         ("no checksum", "got a state that does not match its checksum"),
         ("newer version", "got format version 2, not 1"),
@@ -652,7 +653,7 @@ def test_damage_is_described(tmp_path, kind, message):
 
 
 def test_swapped_arrays_are_noticed(tmp_path):
-    """Two arrays of one size, exchanged: only the name in the checksum tells."""
+    """Two arrays of one type and size, exchanged in the header: a right file, but for checksums."""
     path = tmp_path / "a"
     save(path, {"h": np.arange(8), "c": np.arange(8) + 1}, {})
     blob = path.read_bytes()
@@ -661,6 +662,14 @@ def test_swapped_arrays_are_noticed(tmp_path):
     assert path.read_bytes() != blob
     with pytest.raises(CheckpointError, match=r"got an array '[hc]' that does not match its check"):
         load(path)
+
+
+def test_a_changed_type_is_noticed(tmp_path):
+    save(tmp_path / "a", {"w": np.ones(3)}, {})
+    blob = (tmp_path / "a").read_bytes()
+    (tmp_path / "a").write_bytes(blob.replace(b'"F64"', b'"I64"'))
+    with pytest.raises(CheckpointError, match="got an array 'w' that does not match its checksum"):
+        load(tmp_path / "a")
 
 
 def test_what_is_no_file_is_an_error(tmp_path):

@@ -1,6 +1,6 @@
 """tinygrad_rnn: a small autograd engine whose equations are written once, and the RNN zoo on it."""
 
-from tinygrad_rnn import func
+from tinygrad_rnn import func, nn, optim
 from tinygrad_rnn.autograd.creation import (
     arange,
     eye,
@@ -175,11 +175,13 @@ __all__ = [
     "moveaxis",
     "multiply",
     "negative",
+    "nn",
     "no_grad",
     "norm",
     "not_equal",
     "ones",
     "ones_like",
+    "optim",
     "outer",
     "pad",
     "power",

@@ -1,0 +1,99 @@
+"""`Module`: a tree of parameters. It is found by walking attributes; nothing is registered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+import numpy as np
+
+from tinygrad_rnn.autograd.tensor import Tensor
+from tinygrad_rnn.autograd.writes import assign
+
+
+class Parameter(Tensor):
+    """A tensor that a module trains: it requires a gradient."""
+
+    __slots__ = ()
+
+    def __init__(self, array: Any, requires_grad: bool = True, dtype: Any = None) -> None:
+        super().__init__(array, requires_grad, dtype)
+
+
+class Module:
+    """Base of all layers: attributes that are parameters or modules make up the tree.
+
+    >>> import tinygrad_rnn as tg
+    >>> class Scale(tg.nn.Module):
+    ...     def __init__(self):
+    ...         self.factor = tg.nn.Parameter([2.0, 3.0])
+    ...     def __call__(self, x):
+    ...         return x * self.factor
+    >>> [name for name, _ in Scale().named_parameters()]
+    ['factor']
+    """
+
+    training: bool = True
+
+    def _named(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
+        """Every parameter and module below this one, with its dotted name, in order."""
+        for name, value in vars(self).items():
+            if isinstance(value, Parameter):
+                yield prefix + name, value
+            elif isinstance(value, Module):
+                yield prefix + name, value
+                yield from value._named(f"{prefix}{name}.")
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """The parameters with their names; one that has several names comes once."""
+        seen: set[int] = set()
+        for name, value in self._named():
+            if isinstance(value, Parameter) and id(value) not in seen:
+                seen.add(id(value))
+                yield name, value
+
+    def parameters(self) -> Iterator[Parameter]:
+        return (parameter for _, parameter in self.named_parameters())
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """A copy of every parameter, by name."""
+        return {n: v.numpy().copy() for n, v in self._named() if isinstance(v, Parameter)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Write arrays into the parameters; names and shapes must agree, or nothing is changed.
+
+        Raises:
+            ValueError: naming the missing, unexpected or wrongly shaped arrays.
+        """
+        own = {n: v for n, v in self._named() if isinstance(v, Parameter)}
+        arrays = {n: np.asarray(a) for n, a in state.items()}
+        missing, extra = sorted(own.keys() - arrays.keys()), sorted(arrays.keys() - own.keys())
+        shapes = [
+            f"{n}: expected {own[n].shape}, got {arrays[n].shape}"
+            for n in own
+            if n in arrays and own[n].shape != arrays[n].shape
+        ]
+        if missing or extra or shapes:
+            raise ValueError(
+                f"load_state_dict: expected the parameters of {type(self).__name__}, got "
+                f"missing {missing}, unexpected {extra}, wrong shapes {shapes}"
+            )
+        for name, parameter in own.items():
+            assign(parameter, arrays[name])
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch this module and those below to training (dropout on), or off."""
+        self.training = mode
+        for _, value in self._named():
+            if isinstance(value, Module):
+                value.training = mode
+        return self
+
+    def eval(self) -> Self:
+        """Switch this module and those below to evaluation."""
+        return self.train(False)
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters."""
+        for parameter in self.parameters():
+            parameter.grad = None
