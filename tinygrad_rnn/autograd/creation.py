@@ -94,6 +94,10 @@ def from_numpy(array: np.ndarray) -> Tensor:
             f"from_numpy: expected an array, got {type(array).__name__}; use Tensor(...)"
         )
     tensor = Tensor(np.empty(0, array.dtype))
+    if tensor.dtype != array.dtype:
+        raise TypeError(
+            f"from_numpy: expected native byte order, got {array.dtype}; use Tensor(...)"
+        )
     tensor._data = array.view(np.ndarray)
     tensor._data.flags.writeable = False
     return tensor

@@ -35,11 +35,15 @@ def recorded(outputs: Sequence[Value]) -> Iterator[Node]:
                 yield v._node.edges[0]
 
 
-def first_bad(arrays: Sequence[Any], inf: bool) -> str | None:
+def first_bad(arrays: Any, inf: bool) -> str | None:
     """Where the first NaN (or infinity) is, in words."""
     for k, v in enumerate(arrays):
-        a: Any = v._data if isinstance(v, Value) else v
-        if not isinstance(a, (np.ndarray, np.floating)) or a.dtype.kind != "f":
+        if isinstance(v, (tuple, list)) and (found := first_bad(v, inf)):
+            return found
+        if not isinstance(v, (Value, np.ndarray, np.floating, float)):
+            continue
+        a = np.asarray(v)
+        if a.dtype.kind != "f":
             continue
         bad = ~np.isfinite(a) if inf else np.isnan(a)
         if bad.any():
@@ -62,13 +66,18 @@ class _Anomaly:
             raise FloatingPointError(f"{name}: {bad} in the result; {origin}; made at {line}")
 
     def pulled(self, node: Node, g: Array, gradients: Sequence[Array]) -> None:
-        parts = list(g.given.values()) if hasattr(g, "given") else [g]
-        if not first_bad(parts, self.inf) and (bad := first_bad(gradients, self.inf)):
-            name = node.op.name if node.op else "leaf"
+        parts = g if isinstance(g, tuple) else (g,)
+        came, bad = first_bad(parts, self.inf), first_bad(gradients, self.inf)
+        if came or bad:
             line = node.notes.line if node.notes else None
             raise FloatingPointError(
-                f"backward of {name}: {bad} in its gradients; its cotangent was finite; "
-                f"made at {line or 'a line outside detect_anomaly()'}"
+                f"backward of {node.name}: "
+                + (
+                    f"{came} in its cotangent, which was given, or is a sum that overflowed; "
+                    if came
+                    else f"{bad} in its gradients; its cotangent was finite; "
+                )
+                + f"made at {line or 'a line outside detect_anomaly()'}"
             )
 
 

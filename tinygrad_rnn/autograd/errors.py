@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-PLAIN = (np.ndarray, np.generic, int, float, type(None))
+from tinygrad_rnn.autograd.graph import Value
+
 SUPPORTED = "float32, float64, an integer type or bool"
 DTYPES = frozenset(map(np.dtype, "fd?bBhHiIlLqQ"))
 
@@ -18,12 +19,17 @@ def array_of(values: Any, where: str) -> np.ndarray:
         array = np.asarray(values)
     except ValueError:
         raise ValueError(f"{where}: expected rows of equal length, got ragged {values!r}") from None
-    if array.dtype.newbyteorder("=") not in DTYPES:
-        raise TypeError(
-            f"{where}: expected {SUPPORTED}, got {array.dtype}; convert with .astype('float32')"
-        )
+    check_dtype(array.dtype, where)
     keeps = isinstance(values, (np.ndarray, np.generic)) or holds_arrays(values)
-    return array if keeps or array.dtype.kind != "f" else array.astype(np.float32)
+    dtype = array.dtype.newbyteorder("=") if keeps or array.dtype.kind != "f" else np.float32
+    return array.astype(dtype, copy=False)
+
+
+def check_dtype(dtype: np.dtype, where: str) -> None:
+    if dtype.newbyteorder("=") not in DTYPES:
+        raise TypeError(
+            f"{where}: expected {SUPPORTED}, got {dtype}; convert with .astype('float32')"
+        )
 
 
 def holds_arrays(values: Any) -> bool:
@@ -35,13 +41,18 @@ def holds_arrays(values: Any) -> bool:
 
 def operand(value: Any, where: str) -> Any:
     """An op's input that is no Tensor, as NumPy can read it."""
-    if isinstance(value, PLAIN):
-        return value
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (np.ndarray, np.generic)):
+        check_dtype(value.dtype, where)
+    elif isinstance(value, (list, tuple)):
+        if any(isinstance(v, Value) for v in value):
+            raise TypeError(f"{where}: expected a list of numbers, got Tensors; use tg.stack")
         return array_of(value, where)
-    raise TypeError(
-        f"{where}: expected a Tensor, an array, a number or a list, got {type(value).__name__}"
-    )
+    elif not isinstance(value, (int, float)):
+        raise TypeError(
+            f"{where}: expected a Tensor, an array, a number or a list, "
+            f"got {type(value).__name__}; convert it first"
+        )
+    return value
 
 
 def shapes(arguments: Iterable[Any]) -> str:
@@ -52,24 +63,25 @@ def shapes(arguments: Iterable[Any]) -> str:
             found += [np.shape(v) for v in value]
         elif isinstance(value, (np.ndarray, np.generic)):
             found.append(np.shape(value))
-    return " and ".join(map(str, found)) or "no array"
+    return f"shapes {' and '.join(map(str, found))}" if found else "no array"
 
 
 def _expectation(text: str, error: Exception) -> tuple[str, str]:
-    """What was expected and what to do, for the reasons NumPy gives."""
+    """What was expected (and got), and what to do, for the reasons NumPy gives."""
     if isinstance(error, np.exceptions.AxisError) and error.ndim is not None:
         n = error.ndim
         span = f"in {-n}..{n - 1}" if n else "to be None (a 0-d input has no axis)"
-        return f"axis {span}, got {error.axis}", "count axes from 0, or back from -1"
+        return f"axis {span}, got {error.axis} for", "count axes from 0, or back from -1"
     if "broadcast" in text:
-        return "shapes that broadcast", "equal sizes, or 1, from the last axis back: see reshape"
+        return "shapes that broadcast, got", "equal sizes, or 1, from the last axis back"
     if "core dimension" in text or "matmul" in text:
-        return "the last axis of the first to match the second", "transpose one of them"
+        return "the last axis of the first to match the second, got", "transpose one of them"
     if "cannot reshape" in text:
-        return "a new shape with as many elements", "at most one size may be -1"
+        wanted = text.partition("into shape ")[2]
+        return f"a new shape with as many elements, got {wanted} for", "at most one size may be -1"
     if "out of bounds" in text:
-        return f"indices within the axis ({text})", "check the ids or the slice"
-    return f"inputs it can take ({text})", "check shapes, axes and dtypes"
+        return f"indices within the axis ({text}), got", "check the ids or the slice"
+    return f"inputs it can take ({text}), got", "check shapes, axes and dtypes"
 
 
 def explain(
@@ -77,7 +89,7 @@ def explain(
 ) -> Exception:
     """The error to raise instead of `error`: a user's own primitive keeps its own."""
     if not forward.__module__.startswith("tinygrad_rnn."):
-        error.add_note(f"in primitive {name!r}, on shapes {shapes(arguments)}")
+        error.add_note(f"in primitive {name!r}, on {shapes(arguments)}")
         return error
     kind = next((k for k in (IndexError, TypeError, ValueError) if isinstance(error, k)), None)
     if kind is None:
@@ -85,4 +97,4 @@ def explain(
     if isinstance(error, np.exceptions.AxisError):
         kind = ValueError
     expected, remedy = _expectation(str(error), error)
-    return kind(f"{name}: expected {expected}, got shapes {shapes(arguments)}; {remedy}")
+    return kind(f"{name}: expected {expected} {shapes(arguments)}; {remedy}")

@@ -8,7 +8,17 @@ from operator import attrgetter
 import numpy as np
 
 from tinygrad_rnn.autograd import writes
-from tinygrad_rnn.autograd.graph import MODE, Array, Needed, Node, Notes, wrap
+from tinygrad_rnn.autograd.graph import (
+    MODE,
+    Array,
+    Needed,
+    Node,
+    Notes,
+    Value,
+    shape_of,
+    unwrap,
+    wrap,
+)
 
 
 def unbroadcast(g: Array, shape: tuple[int, ...], dtype: np.dtype) -> Array:
@@ -82,8 +92,10 @@ def flow(
         if node not in pending or (needed is not None and node not in needed):
             continue
         g, op, notes = pending.pop(node), node.op, node.notes
+        if node.shape is None:
+            g = g.filled(graph)
         if notes is not None and notes.hooks and node.number >= floor:
-            g = hooked(notes, g, graph)
+            g = hooked(node, notes, g, graph)
         ends = op is None or node.number < floor or (needed is not None and not needed[node])
         if ends or (notes is not None and notes.keeps) or (targets is not None and node in targets):
             found[node] = g
@@ -125,10 +137,20 @@ def deliver(
                 owned.add(node)
 
 
-def hooked(notes: Notes, g: Array, graph: bool) -> Array:
+def hooked(node: Node, notes: Notes, g: Array, graph: bool) -> Array:
     """The cotangent of a node after its hooks."""
     for hook in tuple(notes.hooks.values()):
         replaced = hook(g if graph else wrap(g))
-        if replaced is not None:
-            g = replaced if graph else np.asarray(replaced)
+        if replaced is None:
+            continue
+        if shape_of(replaced) != node.shape:
+            raise ValueError(
+                f"register_hook: expected a hook that returns None or a gradient of shape "
+                f"{node.shape}, got shape {shape_of(replaced)}"
+            )
+        if not graph:
+            g = np.asarray(unwrap(replaced))
+        else:
+            g = replaced if isinstance(replaced, Value) else wrap(replaced)
+        g = g if g.dtype == node.dtype else g.astype(node.dtype)
     return g

@@ -12,44 +12,36 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from tinygrad_rnn.autograd import generator
-from tinygrad_rnn.autograd.flow import flow, frontier
+from tinygrad_rnn.autograd.flow import ancestors, flow
 from tinygrad_rnn.autograd.graph import (
     MODE,
     Array,
     Needed,
     Node,
-    Parts,
     Value,
-    spread,
+    announce,
+    placed,
     switched,
     tick,
-    wrap,
+    unwrap,
 )
+from tinygrad_rnn.autograd.op import one_each
+
+
+def places(outputs: Any) -> list[Node | None]:
+    """Where the outputs of a call stand: a Tensor, or a sequence of them."""
+    return [v._node for v in (outputs if isinstance(outputs, (tuple, list)) else (outputs,))]
 
 
 def replay(fn: Callable[[], Any], g: Array, graph: bool) -> dict[Node, Array]:
     """Run `fn` again, recorded; what its older inputs get from the cotangent `g` of its outputs."""
     start = tick()
     with switched(recording=True):
-        outputs = fn()
-    several = isinstance(outputs, (tuple, list))
-    nodes = [v._node for v in outputs] if several else [outputs._node]
-    gs = g.filled() if isinstance(g, Parts) else (g,)
+        nodes = places(fn())
     with switched(recording=graph):
+        gs = g if isinstance(g, tuple) else (g,)
         return flow(nodes, gs, graph=graph, keep=graph, floor=start)
-
-
-def placed(outputs: Any, node: Node | None) -> Any:
-    """Wrap the array, or the tuple of arrays, that a call on `node` gave."""
-    if isinstance(outputs, (tuple, list)):
-        return spread([np.asarray(a) for a in outputs], node)
-    out = np.asarray(outputs)
-    if node is not None:
-        node.shape, node.dtype = out.shape, out.dtype
-    return wrap(out, node)
 
 
 class _Fused:
@@ -63,11 +55,12 @@ class _Fused:
         self.tells = [n for n in ("needs", "freeing") if n in parameters]
 
     def pull(self, node: Node, saved: Any, g: Array, needed: Needed) -> Sequence[Array]:
-        kept = saved[2]
-        gs = g.filled() if isinstance(g, Parts) else (g,)
         needs = tuple(n is not None and (needed is None or n in needed) for n in node.edges)
         told = {"needs": needs, "freeing": node.saved is None}
-        found = self.backward(kept, *gs, **{n: told[n] for n in self.tells})
+        gs = g if isinstance(g, tuple) else (g,)
+        found = self.backward(saved[2], *gs, **{n: told[n] for n in self.tells})
+        if len(found) != len(needs):
+            found = one_each(self.name, found, len(needs))
         return [d if want else None for d, want in zip(found, needs, strict=True)]
 
     def pull_graph(self, node: Node, saved: Any, g: Array, needed: Needed) -> Sequence[Array]:
@@ -102,14 +95,12 @@ def fused(forward: Callable[..., Any], backward: Callable[..., Any]) -> Callable
             mode = MODE.get()
             if mode.definitions or not any(isinstance(v, Value) for v in inputs):
                 return definition(*inputs, **meta)
-            arrays = (v._data if isinstance(v, Value) else v for v in inputs)
-            outputs, saved = forward(*arrays, **meta)
-            edges = tuple(v._node if isinstance(v, Value) else None for v in inputs)
-            live = mode.recording and any(n is not None for n in edges)
+            out, saved = forward(*map(unwrap, inputs), **meta)
+            edges = [v._node if isinstance(v, Value) else None for v in inputs]
+            live = mode.recording and any(edges)
             node = Node(op, edges, (inputs, meta, saved), None, None) if live else None
-            result = placed(outputs, node)
-            for observer in mode.observers:
-                observer.made(op.name, inputs, result if type(result) is tuple else (result,))
+            result = placed(out, node)
+            announce(mode, op.name, inputs, result)
             return result
 
         call.definition = definition  # type: ignore[attr-defined]
@@ -121,26 +112,26 @@ def fused(forward: Callable[..., Any], backward: Callable[..., Any]) -> Callable
 class _Checkpoint:
     """A function whose inner results are computed again on the way back."""
 
-    __slots__ = ("fn", "rng_state")
     name = "checkpoint"
 
-    def __init__(self, fn: Callable[[], Any], rng_state: dict[str, Any]) -> None:
-        self.fn, self.rng_state = fn, rng_state
-
-    def again(self, node: Node, g: Array, graph: bool) -> Sequence[Array]:
+    def again(self, node: Node, saved: Any, g: Array, graph: bool) -> Sequence[Array]:
+        fn, inputs, rng_state, _ = saved
         now = generator.get_rng_state()
-        generator.set_rng_state(self.rng_state)
+        generator.set_rng_state(rng_state)
         try:
-            found = replay(self.fn, g, graph)
+            found = replay(lambda: fn(*inputs), g, graph)
         finally:
             generator.set_rng_state(now)
         return [found.get(n) for n in node.edges if n is not None]
 
     def pull(self, node: Node, saved: Any, g: Array, needed: Needed) -> Sequence[Array]:
-        return self.again(node, g, graph=False)
+        return self.again(node, saved, g, graph=False)
 
     def pull_graph(self, node: Node, saved: Any, g: Array, needed: Needed) -> Sequence[Array]:
-        return self.again(node, g, graph=True)
+        return self.again(node, saved, g, graph=True)
+
+
+CHECKPOINT = _Checkpoint()
 
 
 def checkpoint(fn: Callable[..., Any], *inputs: Any) -> Any:
@@ -159,8 +150,12 @@ def checkpoint(fn: Callable[..., Any], *inputs: Any) -> Any:
         return fn(*inputs)
     rng_state, start = generator.get_rng_state(), tick()
     outputs = fn(*inputs)
-    several = isinstance(outputs, (tuple, list))
-    edges = tuple(frontier([v._node for v in outputs] if several else [outputs._node], start))
-    op = _Checkpoint(lambda: fn(*inputs), rng_state)
-    node = Node(op, edges, inputs, None, None) if edges else None
-    return placed([v._data for v in outputs] if several else outputs._data, node)
+    behind = ancestors(places(outputs), start)
+    edges = [n for n in behind if n.number < start]
+    read = [v for n in behind if n.number > start for v in n.saved or () if isinstance(v, Value)]
+    closed = [v for v in read if v._node is not None and v._node.number < start]
+    saved = (fn, inputs, rng_state, closed)
+    node = Node(CHECKPOINT, edges, saved, None, None) if edges else None
+    if isinstance(outputs, (tuple, list)):
+        return placed([v._data for v in outputs], node)
+    return placed(outputs._data, node)

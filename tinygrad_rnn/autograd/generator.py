@@ -41,7 +41,7 @@ def set_rng_state(state: dict[str, Any]) -> None:
     """Set what `get_rng_state` returned."""
     try:
         _default.bit_generator.state = state
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise ValueError(
             f"set_rng_state: expected what get_rng_state returned, got a bad state ({error})"
         ) from None

@@ -12,7 +12,7 @@ from tinygrad_rnn.autograd.flow import flow
 from tinygrad_rnn.autograd.graph import Array, Node, Value, switched, wrap
 
 
-def cotangent_of(output: Value, g: Any, where: str) -> Value:
+def cotangent_of(output: Any, g: Any, where: str) -> Value:
     """The cotangent `g` of `output` as a Tensor; None means 1 and only suits a single element."""
     if not isinstance(output, Value):
         raise TypeError(f"{where}: expected a Tensor as output, got {type(output).__name__}")
@@ -55,14 +55,17 @@ def run(
 def backward(output: Value, gradient: Any, retain_graph: bool) -> None:
     """Add the gradients of `output` to the `.grad` of the leaves behind it."""
     g = cotangent_of(output, gradient, "backward")
+    taken = {id(g._data)}  # arrays that somebody else holds
     for node, d in run([output], [g], graph=False, keep=retain_graph, targets=None).items():
         notes = node.notes
-        if notes is not None and notes.keeps:
-            if notes.grad is not None:
-                d = notes.grad._data + d
-            elif isinstance(d, np.ndarray) and not d.flags.c_contiguous:
-                d = d.copy()
-            notes.grad = wrap(d)
+        if notes is None or not notes.keeps:
+            continue
+        if notes.grad is not None:
+            d = notes.grad._data + d
+        elif id(d) in taken or not isinstance(d, np.ndarray) or d.base is not None:
+            d = np.array(d)
+        taken.add(id(d))
+        notes.grad = wrap(d)
 
 
 def grad(
@@ -92,9 +95,8 @@ def grad(
     >>> tg.grad(g, x)
     (Tensor(12., dtype=float32),)
     """
-    outputs = [outputs] if isinstance(outputs, Value) else list(outputs)
-    inputs = [inputs] if isinstance(inputs, Value) else list(inputs)
-    if grad_outputs is None or isinstance(grad_outputs, (Value, np.ndarray)):
+    outputs, inputs = (list(v) if isinstance(v, (tuple, list)) else [v] for v in (outputs, inputs))
+    if not isinstance(grad_outputs, (tuple, list)):
         grad_outputs = [grad_outputs] * len(outputs)
     if len(grad_outputs) != len(outputs):
         raise ValueError(

@@ -8,9 +8,9 @@ a computation frees its graph at once.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
+from contextlib import ContextDecorator
+from contextvars import ContextVar, Token
 from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -25,8 +25,8 @@ tick = itertools.count(1).__next__  # one clock numbers nodes and writes
 class Op(Protocol):
     """What a node knows of the op that made it: how a cotangent `g` is pulled back to its inputs.
 
-    `pull` computes on arrays, `pull_graph` on Tensors. `node.saved` is None by then if `saved` is
-    being freed, so that a kernel may overwrite it.
+    `pull` computes on arrays, `pull_graph` on Tensors; for a call with several outputs `g` is a
+    tuple. `node.saved` is None by then if `saved` is being freed, so that a kernel may reuse it.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Op(Protocol):
 
 
 class Observer(Protocol):
-    """Watches the ops of a context: after each call, and around each step of a backward pass."""
+    """Watches a context: each call of an op, and each step of a backward pass."""
 
     def made(self, name: str, inputs: tuple[Any, ...], outputs: tuple[Value, ...]) -> None: ...
     def pulled(self, node: Node, g: Array, gradients: Sequence[Array]) -> None: ...
@@ -52,13 +52,21 @@ USUAL = Mode()
 MODE: ContextVar[Mode] = ContextVar("tinygrad_rnn_mode", default=USUAL)  # threads do not share it
 
 
-@contextmanager
-def switched(**changes: Any) -> Iterator[None]:
-    token = MODE.set(MODE.get()._replace(**changes))
-    try:
-        yield
-    finally:
-        MODE.reset(token)
+class switched(ContextDecorator):
+    """Changes the mode inside a `with` block, or inside each call of a decorated function."""
+
+    def __init__(self, **changes: Any) -> None:
+        self.changes = changes
+        self.tokens: list[Token[Mode]] = []
+
+    def _recreate_cm(self) -> switched:
+        return switched(**self.changes)
+
+    def __enter__(self) -> None:
+        self.tokens.append(MODE.set(MODE.get()._replace(**self.changes)))
+
+    def __exit__(self, *error: object) -> None:
+        MODE.reset(self.tokens.pop())
 
 
 def no_grad(fn: Any = None) -> Any:
@@ -74,7 +82,7 @@ def no_grad(fn: Any = None) -> Any:
     return switch if fn is None else switch(fn)
 
 
-def definitions() -> AbstractContextManager[None]:
+def definitions() -> switched:
     """Run every fused op by its definition instead of its kernels."""
     return switched(definitions=True)
 
@@ -94,10 +102,14 @@ class Value:
 
 def wrap(array: Array, node: Node | None = None) -> Any:
     """A Tensor that shares `array` and stands at `node`."""
-    value = Value.kind.__new__(Value.kind)
+    value = object.__new__(Value.kind)
     value._data = array if type(array) is np.ndarray else np.asarray(array)
     value._node = node
     return value
+
+
+def unwrap(value: Any) -> Any:
+    return value._data if isinstance(value, Value) else value
 
 
 def shape_of(a: Any) -> tuple[int, ...]:
@@ -119,24 +131,27 @@ class Notes:
 
 
 class Node:
-    """One recorded call, or a leaf (`op` is None)."""
+    """One recorded call, or a leaf (`op` is None); with several outputs, `shape` is None."""
 
     __slots__ = ("dtype", "edges", "notes", "number", "op", "saved", "shape")
 
     def __init__(
-        self, op: Op | None, edges: tuple[Node | None, ...], saved: Any, shape: Any, dtype: Any
+        self, op: Op | None, edges: Sequence[Node | None], saved: Any, shape: Any, dtype: Any
     ) -> None:
         self.number = tick()
-        self.op = op
-        self.edges = edges
+        self.op, self.edges, self.shape, self.dtype = op, edges, shape, dtype
         self.saved = saved  # None once a backward pass has freed it
-        self.shape = shape
-        self.dtype = dtype
         self.notes: Notes | None = None
 
     def annotate(self) -> Notes:
         self.notes = self.notes or Notes()
         return self.notes
+
+    @property
+    def name(self) -> str:
+        """The op's name, for messages."""
+        call = self.edges[0] if self.op is PICK else self
+        return call.op.name if call and call.op else "leaf"
 
 
 def leaf(array: np.ndarray) -> Node:
@@ -151,18 +166,17 @@ class Parts:
     __slots__ = ("given", "outputs")
     shape = dtype = None
 
-    def __init__(self, outputs: tuple[tuple[Any, Any], ...], given: dict[int, Array]) -> None:
+    def __init__(self, outputs: Sequence[tuple[Any, Any]], given: dict[int, Array]) -> None:
         self.outputs, self.given = outputs, given
 
     def __add__(self, other: Parts) -> Parts:
         return Parts(self.outputs, self.given | other.given)
 
-    def filled(self) -> tuple[Array, ...]:
-        graph = isinstance(next(iter(self.given.values())), Value)
-        zero = (lambda s, d: wrap(np.zeros(s, d))) if graph else np.zeros
+    def filled(self, graph: bool) -> tuple[Array, ...]:
+        zeros = (np.zeros(*o) if k not in self.given else None for k, o in enumerate(self.outputs))
         return tuple(
-            self.given[k] if k in self.given else zero(shape, dtype)
-            for k, (shape, dtype) in enumerate(self.outputs)
+            self.given[k] if zero is None else wrap(zero) if graph else zero
+            for k, zero in enumerate(zeros)
         )
 
 
@@ -181,14 +195,30 @@ class _Pick:
 PICK = _Pick()
 
 
-def spread(arrays: Sequence[np.ndarray], node: Node | None) -> tuple[Any, ...]:
+def spread(arrays: Sequence[Any], node: Node | None) -> tuple[Any, ...]:
     """Wrap the outputs of one call, each at a place of its own."""
-    if node is None:
-        return tuple(wrap(a) for a in arrays)
-    outputs = tuple((a.shape, a.dtype) for a in arrays)
-    return tuple(
-        wrap(
-            a, Node(PICK, (node,), (k, outputs), a.shape, a.dtype) if a.dtype.kind == "f" else None
-        )
+    arrays = [np.asarray(a) for a in arrays]
+    outputs = [(a.shape, a.dtype) for a in arrays]
+    places = [
+        Node(PICK, (node,), (k, outputs), a.shape, a.dtype)
+        if node and a.dtype.kind == "f"
+        else None
         for k, a in enumerate(arrays)
-    )
+    ]
+    return tuple(map(wrap, arrays, places))
+
+
+def placed(out: Any, node: Node | None) -> Any:
+    """Wrap what a call on `node` gave: an array, or a tuple of them."""
+    if isinstance(out, (tuple, list)):
+        return spread(out, node)
+    result = wrap(out, node)
+    if node is not None:
+        node.shape, node.dtype = result._data.shape, result._data.dtype
+    return result
+
+
+def announce(mode: Mode, name: str, inputs: tuple[Any, ...], result: Any) -> None:
+    """Tell the observers of a call."""
+    for observer in mode.observers:
+        observer.made(name, inputs, result if isinstance(result, tuple) else (result,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,15 @@ from tinygrad_rnn.autograd.op import PRIMITIVES
 OPERATORS = {
     *(np.add, np.subtract, np.multiply, np.true_divide, np.power, np.matmul),
     *(np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal),
+}
+OURS = {  # where our name is another
+    "absolute": "abs",
+    "add.reduce": "sum",
+    "multiply.reduce": "prod",
+    "maximum.reduce": "max",
+    "minimum.reduce": "min",
+    "add.accumulate": "cumsum",
+    "multiply.outer": "outer",
 }
 # Functions that only look: they read a Tensor as the array it holds.
 READERS = {np.shape, np.ndim, np.size, np.allclose, np.array_equal, np.isclose, np.array_repr}
@@ -33,16 +43,18 @@ def array(self: Value, dtype: Any = None, copy: bool | None = None) -> np.ndarra
 
 
 def refusal(name: str) -> TypeError:
+    ours = OURS.get(name, name.removeprefix("linalg."))
+    recorded = f"tg.{ours} (recorded), or " if hasattr(sys.modules["tinygrad_rnn"], ours) else ""
     return TypeError(
-        f"np.{name}: expected arrays, got a Tensor; use tg.{name} (recorded), "
-        f"or np.{name}(t.numpy()) to leave the graph"
+        f"np.{name}: expected arrays, got a Tensor; use {recorded}np.{name}(t.numpy()) "
+        "to leave the graph"
     )
 
 
 def array_ufunc(self: Value, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
     if ufunc not in OPERATORS or method != "__call__" or kwargs:
-        raise refusal(ufunc.__name__)
-    op = PRIMITIVES["variable_power" if ufunc is np.power else ufunc.__name__]
+        raise refusal(ufunc.__name__ + f".{method}" * (method != "__call__"))
+    op = PRIMITIVES["power_" if ufunc is np.power else ufunc.__name__]
     return op(*inputs)
 
 
@@ -50,6 +62,6 @@ def array_function(
     self: Value, func: Callable[..., Any], types: Any, args: Any, kwargs: Any
 ) -> Any:
     if func not in READERS:
-        raise refusal(func.__name__)
+        raise refusal(f"{func.__module__}.{func.__name__}".removeprefix("numpy."))
     plain = [a._data if isinstance(a, Value) else a for a in args]
     return func(*plain, **{k: v._data if isinstance(v, Value) else v for k, v in kwargs.items()})

@@ -10,10 +10,10 @@ only that is kept for the backward pass:
 `g` is the cotangent of the result, `out` the result, `shape` the shape of the rule's own input;
 any other name is a parameter of the op. The op's inputs are the parameters that have a rule or are
 annotated `Array`; an op may instead have one annotated `Arrays`, a sequence of inputs, whose rule
-gives a sequence. An op
-with several results returns a tuple, and its rules get a tuple as `g`. Rules are written with ops:
-on arrays they give the first-order backward, on Tensors a recorded graph, so derivatives of any
-order. A rule may give None where the gradient is zero. Broadcasting is undone by the backward pass.
+gives a sequence. An op with several results returns a tuple, and its rules get a tuple as `g`.
+Rules are written with ops: on arrays they give the first-order backward, on Tensors a recorded
+graph, so derivatives of any order. A rule may give None where the gradient is zero. Broadcasting is
+undone by the backward pass. A name that ends in _ is what stands behind a public function.
 """
 
 from __future__ import annotations
@@ -24,7 +24,17 @@ from typing import Any, TypeVar, overload
 
 import numpy as np
 
-from tinygrad_rnn.autograd.graph import MODE, Array, Needed, Node, Value, wrap
+from tinygrad_rnn.autograd.graph import (
+    MODE,
+    Array,
+    Needed,
+    Node,
+    Value,
+    announce,
+    placed,
+    unwrap,
+    wrap,
+)
 from tinygrad_rnn.autograd.wrapper import specialised
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,12 +45,12 @@ PRIMITIVES: dict[str, Callable[..., Any]] = {}  # this package's own, by name
 class Primitive:
     """What the graph knows of an op: its name, and how to pull a cotangent back through it."""
 
-    __slots__ = ("forward", "name", "pull", "pull_graph", "rules")
+    __slots__ = ("forward", "name", "pull", "pull_graph", "rules", "source")
     pull: Callable[..., Sequence[Array]]
     pull_graph: Callable[..., Sequence[Array]]
 
     def __init__(self, forward: Callable[..., Any], rules: dict[str, Callable[..., Any]]) -> None:
-        self.forward, self.rules, self.name = forward, rules, forward.__name__
+        self.forward, self.rules, self.name = forward, rules, forward.__name__.rstrip("_")
 
 
 @overload
@@ -72,10 +82,20 @@ def primitive(*opaque: Callable[..., Any], **rules: Callable[..., Any]) -> Any:
         call: Any = functools.update_wrapper(specialised(op), forward)
         call.op = op
         if forward.__module__.startswith("tinygrad_rnn."):
-            PRIMITIVES[op.name] = call
+            PRIMITIVES[forward.__name__] = call
         return call  # type: ignore[no-any-return]
 
     return decorate
+
+
+def one_each(name: str, gradients: Any, count: int) -> tuple[Array, ...]:
+    """What a user's backward returned, as one gradient, or None, per input."""
+    found = gradients if isinstance(gradients, (tuple, list)) else (gradients,)
+    if len(found) != count:
+        raise ValueError(
+            f"{name}: expected one gradient, or None, per input ({count}), got {len(found)}"
+        )
+    return tuple(None if d is None else np.array(d) for d in found)
 
 
 class _Opaque:
@@ -87,23 +107,21 @@ class _Opaque:
         self.name, self.vjp = name, vjp
 
     def pull(self, node: Node, saved: Any, g: Array, needed: Needed) -> Sequence[Array]:
-        gradients = self.vjp(*(v._data if isinstance(v, Value) else v for v in saved), g)
-        return [np.asarray(d) for d in (gradients if type(gradients) is tuple else (gradients,))]
+        return one_each(self.name, self.vjp(*map(unwrap, saved), g), len(saved))
 
     def pull_graph(self, node: Node, saved: Any, g: Array, needed: Needed) -> Sequence[Array]:
-        arrays = self.pull(node, saved, g._data, needed)
-        end = Primitive(self.vjp, {})
-        end.name = f"the vjp of {self.name}"
-        end.pull = end.pull_graph = no_rule
-        return [wrap(a, Node(end, (g._node, *node.edges), (), a.shape, a.dtype)) for a in arrays]
+        end = _Opaque(f"the vjp of {self.name}", self.no_rule)
+        edges = (g._node, *node.edges)
+        return [
+            None if a is None else wrap(a, Node(end, edges, (), a.shape, a.dtype))
+            for a in self.pull(node, saved, g._data, needed)
+        ]
 
-
-def no_rule(node: Node, saved: Any, g: Array, needed: Needed) -> Sequence[Array]:
-    assert node.op is not None
-    raise NotImplementedError(
-        f"backward: expected a rule for {node.op.name!r}, got an opaque NumPy function, which "
-        "differentiates once; write its rules with ops: @tg.primitive(x=lambda g, ...: ...)"
-    )
+    def no_rule(self, *arrays: Any) -> Any:
+        raise NotImplementedError(
+            f"backward: expected a rule for the gradient of {self.name!r}, got an opaque NumPy "
+            "function, which differentiates once; write @tg.primitive(x=lambda g, ...: ...)"
+        )
 
 
 def opaque_primitive(fn: Callable[..., Any], vjp: Callable[..., Any]) -> Callable[..., Any]:
@@ -112,15 +130,13 @@ def opaque_primitive(fn: Callable[..., Any], vjp: Callable[..., Any]) -> Callabl
 
     @functools.wraps(fn)
     def call(*inputs: Any) -> Any:
-        out = fn(*(v._data if isinstance(v, Value) else v for v in inputs))
+        out, mode = fn(*map(unwrap, inputs)), MODE.get()
         if not any(isinstance(v, Value) for v in inputs):
             return out
-        edges = tuple(v._node if isinstance(v, Value) else None for v in inputs)
-        out, mode = np.asarray(out), MODE.get()
-        live = mode.recording and any(n is not None for n in edges)
-        result = wrap(out, Node(op, edges, inputs, out.shape, out.dtype) if live else None)
-        for observer in mode.observers:
-            observer.made(op.name, inputs, (result,))
+        edges = [v._node if isinstance(v, Value) else None for v in inputs]
+        live = mode.recording and any(edges)
+        result = placed(np.asarray(out), Node(op, edges, inputs, None, None) if live else None)
+        announce(mode, op.name, inputs, result)
         return result
 
     return call

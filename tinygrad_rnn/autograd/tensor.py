@@ -10,7 +10,7 @@ import numpy as np
 from tinygrad_rnn.autograd import gradient as _gradient
 from tinygrad_rnn.autograd import interop
 from tinygrad_rnn.autograd.errors import array_of
-from tinygrad_rnn.autograd.graph import Value, leaf, wrap
+from tinygrad_rnn.autograd.graph import Value, leaf, tick, wrap
 from tinygrad_rnn.autograd.ops import activation, elementwise, index, linalg, reduce
 from tinygrad_rnn.autograd.ops import shape as shaping
 
@@ -45,9 +45,8 @@ class Tensor(Value):
     __slots__ = ()
 
     def __init__(self, array: Any, requires_grad: bool = False, dtype: Any = None) -> None:
-        data = array._data if isinstance(array, Value) else array_of(array, "Tensor")
-        if dtype is not None:
-            data = array_of(data.astype(dtype), "Tensor")
+        given = array._data if isinstance(array, Value) else array
+        data = array_of(given if dtype is None else np.asarray(given, dtype), "Tensor")
         self._data = np.array(data)
         self._node = None
         self.requires_grad = requires_grad
@@ -164,8 +163,7 @@ class Tensor(Value):
         """
         if self._node is None:
             raise RuntimeError("register_hook: expected a tensor with requires_grad=True")
-        hooks = self._node.annotate().hooks
-        key = max(hooks, default=0) + 1
+        hooks, key = self._node.annotate().hooks, tick()
         hooks[key] = hook
         return lambda: hooks.pop(key, None) and None
 
@@ -182,7 +180,7 @@ class Tensor(Value):
         return iter(shaping.unstack(self))
 
     def __repr__(self) -> str:
-        text = np.array_repr(self._data).replace("\n ", "\n  " if self.ndim > 1 else "\n ")
+        text = np.array_repr(self._data).replace("\n ", "\n  ")
         return f"Tensor{text.removeprefix('array')}"
 
     def __bool__(self) -> bool:
@@ -195,7 +193,9 @@ class Tensor(Value):
         return int(self.item())
 
     def __index__(self) -> int:
-        return self._data.__index__()
+        if self.ndim or self.dtype.kind not in "iu":
+            raise TypeError(f"index: expected a 0-d integer tensor, got {self!r}")
+        return int(self.item())
 
     def __format__(self, spec: str) -> str:
         return format(self.item(), spec) if spec and self.size == 1 else repr(self)

@@ -13,7 +13,7 @@ import numpy as np
 
 from tinygrad_rnn.autograd.flow import frontier
 from tinygrad_rnn.autograd.gradient import grad as _grad
-from tinygrad_rnn.autograd.graph import Value, switched, tick
+from tinygrad_rnn.autograd.graph import MODE, Value, shape_of, switched, tick
 from tinygrad_rnn.autograd.ops.elementwise import add
 from tinygrad_rnn.autograd.ops.reduce import sum
 from tinygrad_rnn.autograd.ops.shape import reshape, stack
@@ -60,11 +60,25 @@ class _Run:
                 raise TypeError(
                     f"{where}: expected a function that returns Tensors, got {type(v).__name__}"
                 )
-        self.outer = bool(frontier([v._node for v in outputs], self.start))
+        outer = frontier([v._node for v in outputs], self.start)
+        self.outer = MODE.get().recording and bool(outer)
         return tuple(outputs)
+
+    def output(self, where: str) -> Tensor:
+        outputs = self.outputs(where)
+        if len(outputs) != 1:
+            raise TypeError(
+                f"{where}: expected a function that returns one Tensor, got {len(outputs)}; "
+                "use tg.func.vjp for several"
+            )
+        return outputs[0]
 
     def settled(self, value: Any) -> Any:
         """A result as the caller gets it: on the graph only where an outer computation is."""
+        if isinstance(value, (tuple, list)):
+            return type(value)(map(self.settled, value))
+        if isinstance(value, dict):
+            return {k: self.settled(v) for k, v in value.items()}
         return value if self.outer or not isinstance(value, Tensor) else value.detach()
 
     def pull(
@@ -101,10 +115,16 @@ def value_and_grad(
         call = _Run(fn, args, argnums)
         aux = None
         if has_aux:
+            if not isinstance(call.result, tuple) or len(call.result) != 2:
+                raise TypeError(
+                    "grad: expected a function that returns (value, auxiliary result), "
+                    f"got {type(call.result).__name__}; or leave has_aux out"
+                )
             call.result, aux = call.result
-        (value,) = call.outputs("grad")
+        value = call.output("grad")
         gradients = call.pull([value], [None])
         settled = call.settled(value)
+        aux = call.settled(aux)
         return (settled, aux) if has_aux else settled, gradients[0] if call.single else gradients
 
     return run
@@ -126,17 +146,28 @@ def grad(fn: Callable[..., Any], argnums: Argnums = 0, has_aux: bool = False) ->
     return run
 
 
+def fitting(where: str, kind: str, values: Sequence[Any], directions: Sequence[Any]) -> None:
+    """Raise unless there is one direction of the right shape for each value."""
+    expected, got = ([shape_of(v) for v in vs] for vs in (values, directions))
+    if expected != got:
+        raise ValueError(
+            f"{where}: expected one {kind} for each of {len(expected)} values, of shapes "
+            f"{expected}, got {got}; give zeros where there is none"
+        )
+
+
 def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., tuple[Tensor, ...]]]:
     """The value of `fn` at `primals`, and the function that pulls a cotangent back to them."""
     call = _Run(fn, primals, range(len(primals)))
     outputs = call.outputs("vjp")
+    several = isinstance(call.result, (tuple, list))
 
     def pull(*cotangents: Any) -> tuple[Tensor, ...]:
-        gs = cotangents[0] if isinstance(cotangents[0], (tuple, list)) else cotangents
+        gs = cotangents[0] if several and len(cotangents) == 1 else cotangents
+        fitting("vjp", "cotangent", outputs, gs)
         graph = any(isinstance(g, Value) and g._node is not None for g in gs)
         return call.pull(outputs, gs, graph)
 
-    several = isinstance(call.result, (tuple, list))
     values = tuple(call.settled(v) for v in outputs)
     return (values if several else values[0]), pull
 
@@ -151,8 +182,7 @@ def jvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any])
     >>> tg.func.jvp(lambda x: x**2, (3.0,), (1.0,))
     (Tensor(9., dtype=float32), Tensor(6., dtype=float32))
     """
-    if len(primals) != len(tangents):
-        raise ValueError(f"jvp: expected {len(primals)} tangents, got {len(tangents)}")
+    fitting("jvp", "tangent", primals, tangents)
     call = _Run(fn, primals, range(len(primals)))
     outputs = call.outputs("jvp")
     cotangents = [_fresh(_zero_like(v)) for v in outputs]
@@ -183,7 +213,7 @@ def jacobian(fn: Callable[..., Any], argnums: Argnums = 0) -> Callable[..., Any]
 
     def run(*args: Any) -> Any:
         call = _Run(fn, args, argnums)
-        (value,) = call.outputs("jacobian")
+        value = call.output("jacobian")
         basis = np.eye(value.size, dtype=value.dtype).reshape(value.size, *value.shape)
         rows = [call.pull([value], [Tensor(e)]) for e in basis]
         columns = [
@@ -215,15 +245,11 @@ def hvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any])
     >>> tg.func.hvp(lambda x: (x**3).sum(), ([1.0, 2.0],), ([1.0, 1.0],))[1]
     Tensor([ 6., 12.], dtype=float32)
     """
-    if len(primals) != len(tangents):
-        raise ValueError(f"hvp: expected {len(primals)} tangents, got {len(tangents)}")
-    values: list[Any] = []
+    fitting("hvp", "tangent", primals, tangents)
 
     def slope(*xs: Any) -> Any:
         value, gradients = value_and_grad(fn, range(len(primals)))(*xs)
-        values.append(value.detach())
-        total = [sum(d * t) for d, t in zip(gradients, tangents, strict=True)]
-        return total[0] if len(total) == 1 else sum(stack(total))
+        return sum(stack([sum(d * t) for d, t in zip(gradients, tangents, strict=True)])), value
 
-    products = grad(slope, range(len(primals)))(*primals)
-    return values[0], products[0] if len(primals) == 1 else products
+    products, value = grad(slope, range(len(primals)), has_aux=True)(*primals)
+    return value, products[0] if len(primals) == 1 else products

@@ -2,14 +2,14 @@
 
 From an op's signature and its rules come three small functions: the call (compute, then record
 what the rules of the inputs that want a gradient name), and the two ways back (on arrays, and on
-Tensors). `call.source` holds the text.
+Tensors). `op.source` holds their text.
 """
 
 from __future__ import annotations
 
 import inspect
 import linecache
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,67 +21,56 @@ from tinygrad_rnn.autograd.graph import (
     Arrays,
     Needed,
     Node,
-    Parts,
     Value,
-    spread,
+    announce,
+    placed,
     tick,
+    unwrap,
     wrap,
 )
 
-TEMPLATE = """
+CALL = """
 def call{signature}:
     {unpack}
     try:
         _out = _forward({arguments})
     except Exception as _error:
-        raise _explain(_op.name, _forward, _error, ({arrays},)) from _error.__cause__
+        raise _explain(_op.name, _forward, _error, ({arrays})) from _error.__cause__
     _live = {live}
     if not _live and not ({tensors}):
         return _out
-    _several = type(_out) is tuple
-    if not _several and type(_out) is not _ndarray:
-        _out = _asarray(_out)
     _node, _mode = None, _MODE.get()
     if _live and _mode.recording:
         _node = _new(_Node)  # what Node(...) does, without the call
         _node.number, _node.op, _node.edges, _node.saved = _tick(), _op, {edges}, ({saved})
         _node.shape = _node.dtype = _node.notes = None
-    if _several:
-        _result = _spread(_out, _node)
-    else:
+    if type(_out) is _ndarray:
+        _result = _new(_Value.kind)  # what placed(...) does, without the call
+        _result._data, _result._node = _out, _node
         if _node is not None:
             _node.shape, _node.dtype = _out.shape, _out.dtype
-        _result = _new(_Value.kind)  # what wrap(...) does, without the call
-        _result._data, _result._node = _out, _node
+    else:
+        _result = _placed(_out, _node)
     if _mode.observers:
-        for _observer in _mode.observers:
-            _observer.made(_op.name, ({parameters},), _result if _several else (_result,))
+        _announce(_mode, _op.name, ({parameters}), _result)
     return _result
-
-def pull(_node, _saved, _g, _needed):
+"""
+PULL = """
+def {name}(_node, _saved, _g, _needed):
     ({kept}) = _saved
-    {unedge} = _node.edges
-    if type(_g) is _Parts:
-        _g = _g.filled()
-    return {pull}
-
-def pull_graph(_node, _saved, _g, _needed):
-    ({kept}) = _saved
-    {unedge} = _node.edges
-    if type(_g) is _Parts:
-        _g = _g.filled()
-    return {pull_graph}
+    {edges} = _node.edges
+    return {gradients}
 """
 ONE = """
     if isinstance({x}, _Value):
         _{x}, _{x}_node = {x}._data, {x}._node
     else:
-        {x} = _{x} = {x} if type({x}) is _ndarray else _operand({x}, _op.name)
+        {x} = _{x} = _operand({x}, _op.name)
         _{x}_node = None"""
 MANY = """
-    {x} = tuple({x})
-    _{x} = [v._data if isinstance(v, _Value) else _operand(v, _op.name) for v in {x}]
-    _{x}_node = tuple([v._node if isinstance(v, _Value) else None for v in {x}])"""
+    {x} = [v if isinstance(v, _Value) else _operand(v, _op.name) for v in {x}]
+    _{x} = [_unwrap(v) for v in {x}]
+    _{x}_node = [v._node if isinstance(v, _Value) else None for v in {x}]"""
 
 
 def masked(gradients: Sequence[Array], nodes: Sequence[Node | None], needed: Needed) -> list[Array]:
@@ -90,34 +79,13 @@ def masked(gradients: Sequence[Array], nodes: Sequence[Node | None], needed: Nee
     return [d if w else None for d, w in zip(gradients, wanted, strict=True)]
 
 
-class _Named:
-    """A default value that prints as a name."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __repr__(self) -> str:
-        return self.name
+FIXED = {
+    f"_{value.__name__}": value
+    for value in (Node, Value, announce, explain, masked, operand, placed, unwrap, wrap)
+} | {"_MODE": MODE, "_tick": tick, "_ndarray": np.ndarray, "_new": object.__new__}
 
 
-NAMES = {
-    "_MODE": MODE,
-    "_Node": Node,
-    "_Parts": Parts,
-    "_Value": Value,
-    "_asarray": np.asarray,
-    "_explain": explain,
-    "_masked": masked,
-    "_ndarray": np.ndarray,
-    "_new": object.__new__,
-    "_operand": operand,
-    "_spread": spread,
-    "_tick": tick,
-    "_wrap": wrap,
-}
-
-
-def listed(names: Sequence[str]) -> str:
+def listed(names: Iterable[str]) -> str:
     return "".join(f"{n}, " for n in names)
 
 
@@ -138,7 +106,7 @@ class Plan:
         self.inputs = [p for p, kind in kinds.items() if kind or p in op.rules]
         self.sequence = "Arrays" in kinds.values()
         self.ruled = [p for p in self.inputs if p in op.rules]
-        self.wants = {x: tuple(inspect.signature(op.rules[x]).parameters) for x in self.ruled}
+        self.wants = {x: tuple(inspect.signature(r).parameters) for x, r in op.rules.items()}
         self.keep: dict[str, list[str]] = {}  # name -> the inputs whose rules need it
         for x, names in self.wants.items():
             for name in names:
@@ -147,31 +115,17 @@ class Plan:
         self.check()
 
     def check(self) -> None:
-        where = f"primitive {self.op.name}"
-        for x in self.op.rules:
-            if x not in self.inputs:
+        for expected, names in (
+            ("rules for parameters", self.op.rules),
+            ("rules that name g, out, shape or parameters", [n for n in self.keep if n != "out"]),
+        ):
+            if wrong := [n for n in names if n not in self.parameters or n in ("g", "out")]:
                 raise TypeError(
-                    f"{where}: expected rules for its parameters {list(self.parameters)}, "
-                    f"got one for {x!r}"
-                )
-        for name in self.keep:
-            if name != "out" and name not in self.parameters:
-                raise TypeError(
-                    f"{where}: expected rules that name g, out, shape or one of its parameters "
-                    f"{list(self.parameters)}, got {name!r}"
+                    f"primitive {self.op.name}: expected {expected}, of {list(self.parameters)}, "
+                    f"got {wrong[0]!r}"
                 )
         if self.sequence and len(self.inputs) > 1:
-            raise TypeError(f"{where}: expected one Arrays parameter and no Array beside it")
-
-    def signature(self) -> str:
-        empty = inspect.Parameter.empty
-        bare = [
-            p.replace(
-                annotation=empty, default=empty if p.default is empty else _Named(f"_{n}_default")
-            )
-            for n, p in self.parameters.items()
-        ]
-        return str(inspect.Signature(bare))
+            raise TypeError(f"primitive {self.op.name}: expected no Array beside an Arrays")
 
     def kept(self, name: str) -> str:
         """What is saved under `name`: nothing where no rule that needs it will run."""
@@ -188,68 +142,64 @@ class Plan:
         if self.sequence:
             return f"_masked({rule}, _{x}_node, _needed)"
         wanted = f"_{x}_node is not None and (_needed is None or _{x}_node in _needed)"
-        return f"{rule} if {wanted} else None"
+        return f"{rule} if {wanted} else None, "
 
     def read(self, x: str, name: str, graph: bool) -> str:
         """How a rule's parameter is read on the way back."""
-        special = {"g": "_g", "shape": f"_{x}_node.shape", "out": "_saved_out"}
-        if name == "out" and graph:
-            return "_wrap(_saved_out, _node)"
-        if name in special or graph or name not in self.inputs:
-            return special.get(name, name)
+        if name in ("g", "shape"):
+            return "_g" if name == "g" else f"_{x}_node.shape"
+        if name == "out":
+            return "_wrap(out, _node)" if graph else "out"
+        if graph or name not in self.inputs:
+            return name
         if self.sequence:
-            return f"[v._data if isinstance(v, _Value) else v for v in {name}]"
+            return f"[_unwrap(v) for v in {name}]"
         return f"{name}._data if isinstance({name}, _Value) else {name}"
 
-    def gradients(self, graph: bool) -> str:
-        each = [self.gradient(x, graph) for x in self.ruled]
-        return each[0] if self.sequence else f"({listed(each)})"
+    def pull(self, name: str, edges: str) -> str:
+        gradients = "".join(self.gradient(x, graph=name == "pull_graph") for x in self.ruled)
+        fields = {"kept": listed(self.keep), "edges": edges if self.ruled else "_"}
+        return PULL.format(
+            name=name, gradients=gradients if self.sequence else f"({gradients})", **fields
+        )
 
-    def fill(self) -> str:
+    def source(self) -> str:
         """The text of the three functions."""
-        seq, ruled = self.sequence, self.ruled
-        arguments = {
-            p: f"{p}={'_' * (p in self.inputs)}{p}" if v.kind is v.KEYWORD_ONLY
-            else f"{'_' * (p in self.inputs)}{p}"
-            for p, v in self.parameters.items()
-        }  # fmt: skip
-        nodes = (
-            f"_{ruled[0]}_node" if seq and ruled else f"({listed([f'_{x}_node' for x in ruled])})"
+        bare = [p.replace(annotation=p.empty, default=p.empty) for p in self.parameters.values()]
+        given = {p: f"_{p}" if p in self.inputs else p for p in self.parameters}
+        nodes = [f"_{x}_node" for x in self.ruled]
+        edges = nodes[0] if self.sequence else f"({listed(nodes)})"
+        live = [f"any({n})" if self.sequence else f"{n} is not None" for n in nodes]
+        holds = (
+            "any(isinstance(v, _Value) for v in {})" if self.sequence else "isinstance({}, _Value)"
         )
-        live = [f"any(_{x}_node)" if seq else f"_{x}_node is not None" for x in ruled]
-        holds = "any(isinstance(v, _Value) for v in {0})" if seq else "isinstance({0}, _Value)"
-        return TEMPLATE.format(
-            signature=self.signature(),
-            unpack="".join((MANY if seq else ONE).format(x=x) for x in self.inputs).strip(),
-            arguments=", ".join(arguments.values()),
-            arrays=", ".join(f"_{x}" for x in self.inputs),
+        call = CALL.format(
+            signature=inspect.Signature(bare),
+            unpack="".join(
+                (MANY if self.sequence else ONE).format(x=x) for x in self.inputs
+            ).strip(),
+            arguments=", ".join(
+                f"{p}={v}" if self.parameters[p].kind is inspect.Parameter.KEYWORD_ONLY else v
+                for p, v in given.items()
+            ),
+            arrays=listed(f"_{x}" for x in self.inputs),
             live=" or ".join(live) or "False",
-            tensors=" or ".join(holds.format(x) for x in self.inputs),
-            edges=nodes,
-            unedge=nodes if ruled else "_",
-            saved=listed([self.kept(n) for n in self.keep]),
-            kept=listed(["_saved_out" if n == "out" else n for n in self.keep]),
-            parameters=", ".join(self.parameters),
-            pull=self.gradients(graph=False),
-            pull_graph=self.gradients(graph=True),
+            tensors=" or ".join(map(holds.format, self.inputs)),
+            edges=edges,
+            saved=listed(map(self.kept, self.keep)),
+            parameters=listed(self.parameters),
         )
+        return call + self.pull("pull", edges) + self.pull("pull_graph", edges)
 
 
 def specialised(op: Any) -> Callable[..., Any]:
     """Write out and compile the wrapper of `op`, and give `op` its two ways back."""
-    plan = Plan(op)
-    source = plan.fill()
-    filename = f"<primitive {op.name}>"
-    space = {
-        **NAMES,
-        "_op": op,
-        "_forward": op.forward,
-        **{f"_rule_{x}": rule for x, rule in op.rules.items()},
-        **{f"_{n}_default": p.default for n, p in plan.parameters.items()},
-    }
-    exec(compile(source, filename, "exec"), space)
-    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+    op.source, filename = Plan(op).source(), f"<primitive {op.forward.__qualname__}>"
+    rules = {f"_rule_{x}": rule for x, rule in op.rules.items()}
+    space: dict[str, Any] = {**FIXED, **rules, "_op": op, "_forward": op.forward}
+    exec(compile(op.source, filename, "exec"), space)
+    linecache.cache[filename] = (len(op.source), None, op.source.splitlines(True), filename)
     op.pull, op.pull_graph = space["pull"], space["pull_graph"]
     call: Callable[..., Any] = space["call"]
-    call.source = source  # type: ignore[attr-defined]
+    call.__defaults__, call.__kwdefaults__ = op.forward.__defaults__, op.forward.__kwdefaults__
     return call

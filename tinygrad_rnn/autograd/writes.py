@@ -57,7 +57,7 @@ def digest(saved: Any) -> int:
 
 def check(node: Node) -> None:
     """Raise unless what `node` saved is still there and still what it was."""
-    name = node.op.name if node.op else "leaf"
+    name = node.name
     if node.saved is None:
         raise RuntimeError(
             f"backward: expected the arrays that {name!r} saved, but an earlier backward pass "

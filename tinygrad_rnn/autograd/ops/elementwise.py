@@ -49,18 +49,16 @@ def negative(x: Array) -> Array:
 
 
 @primitive(
-    x=lambda g, x, y: (
-        g * where(y == 0.0, 0.0, y * variable_power(x, where(y == 0.0, 1.0, y - 1.0)))
-    ),
+    x=lambda g, x, y: g * y * power_(where(y == 0.0, where(x == 0.0, 1.0, x), x), y - 1.0),
     y=lambda g, x, out: g * where(x == 0.0, 0.0, out * log(where(x == 0.0, 1.0, x))),
 )
-def variable_power(x: Array, y: Array) -> Array:
+def power_(x: Array, y: Array) -> Array:
     """x to the power of an array y."""
     return np.power(x, y)
 
 
 @primitive(x=lambda g, x, exponent: None if exponent == 0 else g * (exponent * x ** (exponent - 1)))
-def constant_power(x: Array, exponent: float) -> Array:
+def power__(x: Array, exponent: float) -> Array:
     """x to the power of a number."""
     return np.power(x, exponent)
 
@@ -72,7 +70,7 @@ def power(x: Array, y: Array) -> Array:
     >>> tg.power(tg.Tensor([1.0, 2.0, 3.0]), 2)
     Tensor([1., 4., 9.], dtype=float32)
     """
-    return constant_power(x, y) if isinstance(y, (int, float)) else variable_power(x, y)
+    return power__(x, y) if isinstance(y, (int, float)) else power_(x, y)
 
 
 @primitive(x=lambda g, x: g * sign(x))
@@ -193,18 +191,18 @@ def clip(a: Array, a_min: Array = None, a_max: Array = None) -> Array:
     Tensor([0. , 0.5, 1. ], dtype=float32)
     """
     if a_min is not None:
-        a = where(less(a, a_min), a_min, a)
-    return a if a_max is None else where(greater(a, a_max), a_max, a)
+        a = where(greater_equal(a, a_min), a, maximum(a, a_min))
+    return a if a_max is None else where(less_equal(a, a_max), a, minimum(a, a_max))
 
 
 @primitive(a=lambda g: g)
-def cast(a: Array, dtype: Any) -> Array:
+def astype_(a: Array, dtype: Any) -> Array:
     """a in another floating-point dtype; the gradient comes back in a's own."""
     return a.astype(dtype)
 
 
 @primitive()
-def truncate(a: Array, dtype: Any) -> Array:
+def astype__(a: Array, dtype: Any) -> Array:
     """a in an integer type or bool; no gradient."""
     return a.astype(dtype)
 
@@ -219,7 +217,7 @@ def astype(a: Array, dtype: Any) -> Array:
     target = np.dtype(dtype)
     if target not in DTYPES:
         raise TypeError(f"astype: expected {SUPPORTED}, got {target}")
-    return (cast if target.kind == "f" else truncate)(a, target)
+    return (astype_ if target.kind == "f" else astype__)(a, target)
 
 
 def _comparison(ufunc: np.ufunc, text: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -42,18 +43,19 @@ def scatter(a: Array, key: Any, shape: tuple[int, ...]) -> Array:
 
 
 @primitive(a=lambda g, indices, axis, shape: untake(g, indices, axis, shape))
-def taken(a: Array, indices: np.ndarray, axis: int) -> Array:
+def take_(a: Array, indices: np.ndarray, axis: int) -> Array:
     """Slices along an axis, by number."""
     return np.take(a, indices, axis)
 
 
-@primitive(a=lambda g, indices, axis: taken(g, indices, axis))
+@primitive(a=lambda g, indices, axis: take_(g, indices, axis))
 def untake(a: Array, indices: np.ndarray, axis: int, shape: tuple[int, ...]) -> Array:
     """Zeros of `shape` with slices added along an axis, by number."""
     axis %= len(shape)
     lead = np.moveaxis(a, range(axis, axis + indices.ndim), range(indices.ndim))
     rest = lead.shape[indices.ndim :]
-    rows = scatter_rows(lead.reshape(indices.size, -1), indices.ravel() % shape[axis], shape[axis])
+    flat = lead.reshape(indices.size, math.prod(rest))
+    rows = scatter_rows(flat, indices.ravel() % shape[axis], shape[axis])
     return np.moveaxis(rows.reshape(shape[axis], *rest), 0, axis)
 
 
@@ -69,8 +71,8 @@ def take(a: Array, indices: Any, axis: int | None = None) -> Array:
     """Slices along an axis, or elements of the flattened input, by number."""
     numbers = whole(indices, "take")
     if axis is None:
-        return taken((a if hasattr(a, "reshape") else np.asarray(a)).reshape(-1), numbers, axis=0)
-    return taken(a, numbers, axis)
+        return take_((a if hasattr(a, "reshape") else np.asarray(a)).reshape(-1), numbers, axis=0)
+    return take_(a, numbers, axis)
 
 
 def embedding(input: Any, weight: Array) -> Array:
@@ -94,16 +96,16 @@ def embedding(input: Any, weight: Array) -> Array:
             f"embedding: expected ids in 0..{rows - 1}, got {first}; "
             "check the vocabulary, or map unknown symbols to an id of their own"
         )
-    return taken(weight, ids, axis=0)
+    return take_(weight, ids, axis=0)
 
 
 @primitive(arr=lambda g, indices, axis, shape: put_along_axis(g, indices, axis, shape))
-def taken_along_axis(arr: Array, indices: np.ndarray, axis: int) -> Array:
+def take_along_axis_(arr: Array, indices: np.ndarray, axis: int) -> Array:
     """One element for each index, along an axis."""
     return np.take_along_axis(arr, indices, axis)
 
 
-@primitive(a=lambda g, indices, axis: taken_along_axis(g, indices, axis))
+@primitive(a=lambda g, indices, axis: take_along_axis_(g, indices, axis))
 def put_along_axis(a: Array, indices: np.ndarray, axis: int, shape: tuple[int, ...]) -> Array:
     """Zeros of `shape` with elements added at the indices along an axis."""
     out = np.zeros(shape, a.dtype)
@@ -118,7 +120,7 @@ def take_along_axis(arr: Array, indices: Any, axis: int | None = -1) -> Array:
     numbers = whole(indices, "take_along_axis")
     if axis is None:
         return take(arr, numbers)
-    return taken_along_axis(arr, numbers, axis)
+    return take_along_axis_(arr, numbers, axis)
 
 
 @primitive()
@@ -144,7 +146,7 @@ def topk(input: Array, k: int, axis: int = -1, largest: bool = True) -> tuple[Ar
     if not 0 <= k <= size:
         raise ValueError(f"topk: expected k in 0..{size}, got {k}")
     order = argsort(-input if largest else input, axis)
-    indices = taken(order, np.arange(k), axis)
+    indices = take_(order, np.arange(k), axis)
     return take_along_axis(input, indices, axis), indices
 
 

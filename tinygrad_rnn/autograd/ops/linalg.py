@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ from tinygrad_rnn.autograd.ops.shape import (
 
 def _flat(a: Array) -> Array:
     """All rows of a, one below another."""
-    return a if a.ndim == 2 else reshape(a, (-1, a.shape[-1]))
+    return a if a.ndim == 2 else reshape(a, (math.prod(a.shape[:-1]), a.shape[-1]))
 
 
 def _left(g: Array, y: Array, shape: tuple[int, ...]) -> Array:
@@ -59,7 +60,7 @@ def matmul(x: Array, y: Array) -> Array:
 
 
 @primitive(x=lambda g, weight: g @ weight, weight=lambda g, x: _flat(g).T @ _flat(x))
-def projection(x: Array, weight: Array) -> Array:
+def linear_(x: Array, weight: Array) -> Array:
     """x Wᵀ."""
     return np.matmul(x, weight.T)
 
@@ -79,7 +80,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
             f"linear: expected x (..., I) and a weight (O, I), got {x.shape} and {weight.shape}; "
             "the last axis of both is I"
         )
-    out = projection(x, weight)
+    out = linear_(x, weight)
     return out if bias is None else out + bias
 
 
@@ -118,15 +119,15 @@ def tensordot(a: Array, b: Array, axes: Any = 2) -> Array:
 
 
 def _contractions(
-    g: Array, operands: Sequence[Array], terms: Sequence[str], out: str
+    g: Array, operands: Sequence[Array], terms: Sequence[str], result: str
 ) -> list[Array]:
     """The rule of `contraction`: each gradient is a contraction of g with the other operands."""
     gradients = []
     for i, term in enumerate(terms):
         others = [t for k, t in enumerate(terms) if k != i]
-        known = "".join(c for c in term if c in out or any(c in t for t in others))
+        known = "".join(c for c in term if c in result or any(c in t for t in others))
         rest = [v for k, v in enumerate(operands) if k != i]
-        d = contraction([g, *rest], [out, *others], known)
+        d = einsum_([g, *rest], [result, *others], known)
         d = expand_dims(d, [k for k, c in enumerate(term) if c not in known])
         summed = zip(term, d.shape, operands[i].shape, strict=True)
         gradients.append(broadcast_to(d, tuple(m if c in known else n for c, m, n in summed)))
@@ -134,9 +135,9 @@ def _contractions(
 
 
 @primitive(operands=_contractions)
-def contraction(operands: Arrays, terms: Sequence[str], out: str) -> Array:
+def einsum_(operands: Arrays, terms: Sequence[str], result: str) -> Array:
     """einsum with explicit terms that repeat no label within one operand."""
-    return np.einsum(",".join(terms) + "->" + out, *operands, optimize=len(operands) > 1)
+    return np.einsum(",".join(terms) + "->" + result, *operands, optimize=len(operands) > 1)
 
 
 def _explicit(subscripts: str, operands: Sequence[Array]) -> tuple[list[str], str]:
@@ -187,4 +188,4 @@ def einsum(subscripts: str, *operands: Array) -> Array:
     """
     terms, out = _explicit(subscripts, operands)
     pairs = [_diagonal(t, v) for t, v in zip(terms, operands, strict=True)]
-    return contraction([v for _, v in pairs], [t for t, _ in pairs], out)
+    return einsum_([v for _, v in pairs], [t for t, _ in pairs], out)

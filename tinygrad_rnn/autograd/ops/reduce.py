@@ -33,18 +33,18 @@ def sum(a: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     return add_reduce(a, along, None, None, keepdims)
 
 
-@primitive(g=lambda g, axis, keepdims: sum(g, axis, keepdims))
-def spanned(g: Array, shape: tuple[int, ...], axis: Axis, keepdims: bool) -> Array:
+@primitive(a=lambda g, axis, keepdims: sum(g, axis, keepdims))
+def spanned(a: Array, shape: tuple[int, ...], axis: Axis, keepdims: bool) -> Array:
     """What a reduction of `shape` gave, laid out along the reduced axes again."""
     if not keepdims and axis is not None:
         axes = axes_of(axis, len(shape))
-        g = g.reshape([1 if k in axes else n for k, n in enumerate(shape)])
+        a = a.reshape([1 if k in axes else n for k, n in enumerate(shape)])
     elif keepdims and axis is None:
-        g = g.reshape(())
+        a = a.reshape(())
     if math.prod(shape) > SMALL:
-        return np.broadcast_to(g, shape)
-    out = np.empty(shape, g.dtype)  # a view costs more than so few elements
-    out[...] = g
+        return np.broadcast_to(a, shape)
+    out = np.empty(shape, a.dtype)  # a view costs more than so few elements
+    out[...] = a
     return out
 
 
@@ -122,7 +122,7 @@ def argmin(a: Array, axis: int | None = None, keepdims: bool = False) -> Array:
         spanned(g / where(out == 0.0, 1.0, out), x.shape, axis, keepdims) * x
     )
 )
-def euclidean_norm(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
+def norm_(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     """√Σx²."""
     axes = axis if axis is None else axes_of(axis, np.ndim(x))
     return np.sqrt(np.sum(np.square(x), axis=axes, keepdims=keepdims))
@@ -138,7 +138,7 @@ def norm(x: Array, ord: float = 2, axis: Axis = None, keepdims: bool = False) ->
     5.0
     """
     if ord == 2:
-        return euclidean_norm(x, axis=axis, keepdims=keepdims)
+        return norm_(x, axis=axis, keepdims=keepdims)
     size = abs(x)
     if ord in (math.inf, -math.inf):
         return (max if ord > 0 else min)(size, axis=axis, keepdims=keepdims)
@@ -174,15 +174,15 @@ def softmax(x: Array, axis: int = -1) -> Array:
 def log_softmax(x: Array, axis: int = -1) -> Array:
     """x - log Σ eˣ along one axis."""
     x = x - np.max(x, axis=axis, keepdims=True, initial=-math.inf)
-    return x - np.log(np.sum(np.exp(x), axis=axis, keepdims=True))
+    return x - np.log(np.maximum(np.sum(np.exp(x), axis=axis, keepdims=True), 1))
 
 
-@primitive(a=lambda g, axis: flip(running_sum(flip(g, axis), axis), axis))
-def running_sum(a: Array, axis: int) -> Array:
+@primitive(a=lambda g, axis: flip(cumsum_(flip(g, axis), axis), axis))
+def cumsum_(a: Array, axis: int) -> Array:
     """Sums of the first 1, 2, ... elements along one axis."""
     return np.add.accumulate(a, axis=axis)
 
 
 def cumsum(a: Array, axis: int | None = None) -> Array:
     """Sums of the first 1, 2, ... elements along one axis, or of the flattened input."""
-    return running_sum(reshape(a, (-1,)), 0) if axis is None else running_sum(a, axis)
+    return cumsum_(reshape(a, (-1,)), 0) if axis is None else cumsum_(a, axis)

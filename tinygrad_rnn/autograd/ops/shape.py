@@ -100,7 +100,7 @@ def _inside(g: Array, before: Sequence[int], shape: tuple[int, ...]) -> Array:
 
 
 @primitive(a=_inside)
-def padded(a: Array, before: Sequence[int], after: Sequence[int], value: float) -> Array:
+def pad_(a: Array, before: Sequence[int], after: Sequence[int], value: float) -> Array:
     """With `value` around it."""
     return np.pad(a, list(zip(before, after, strict=True)), constant_values=value)
 
@@ -118,7 +118,7 @@ def pad(array: Array, pad_width: Any, mode: str = "constant", constant_values: f
             f"pad: expected pad_width n, (before, after) or {len(shape_of(array))} such pairs, "
             f"got {pad_width!r}"
         ) from None
-    return padded(array, [w[0] for w in widths], [w[1] for w in widths], constant_values)
+    return pad_(array, [w[0] for w in widths], [w[1] for w in widths], constant_values)
 
 
 def _parts(g: Array, arrays: Sequence[Array], axis: int) -> Sequence[Array]:
@@ -126,7 +126,7 @@ def _parts(g: Array, arrays: Sequence[Array], axis: int) -> Sequence[Array]:
 
 
 @primitive(arrays=_parts)
-def joined(arrays: Arrays, axis: int) -> Array:
+def concatenate_(arrays: Arrays, axis: int) -> Array:
     """End to end along an axis."""
     return np.concatenate(arrays, axis)
 
@@ -135,7 +135,7 @@ def concatenate(arrays: Sequence[Array], axis: int | None = 0) -> Array:
     """Arrays end to end along an axis; flattened first if it is None."""
     if axis is None:
         arrays, axis = [ravel(a) for a in arrays], 0
-    return joined(arrays, axis)
+    return concatenate_(arrays, axis)
 
 
 @primitive(arrays=lambda g, axis: unstack(g, axis))
@@ -150,7 +150,7 @@ def unstack(x: Array, axis: int = 0) -> tuple[Array, ...]:
     return tuple(np.moveaxis(x, axis, 0))
 
 
-@primitive(ary=lambda g, axis: joined(g, axis))
+@primitive(ary=lambda g, axis: concatenate_(g, axis))
 def split(ary: Array, indices_or_sections: Any, axis: int = 0) -> tuple[Array, ...]:
     """Equal parts (a number), or the parts between indices, along an axis.
 
