@@ -19,17 +19,23 @@ def array_of(values: Any, where: str) -> np.ndarray:
         array = np.asarray(values)
     except ValueError:
         raise ValueError(f"{where}: expected rows of equal length, got ragged {values!r}") from None
-    check_dtype(array.dtype, where)
+    own = dtype_of(array.dtype, where)
     keeps = isinstance(values, (np.ndarray, np.generic)) or holds_arrays(values)
-    dtype = array.dtype.newbyteorder("=") if keeps or array.dtype.kind != "f" else np.float32
-    return array.astype(dtype, copy=False)
+    return array.astype(own if keeps or own.kind != "f" else np.float32, copy=False)
 
 
-def check_dtype(dtype: np.dtype, where: str) -> None:
-    if dtype.newbyteorder("=") not in DTYPES:
+def dtype_of(dtype: Any, where: str) -> np.dtype:
+    """A supported dtype, in the machine's byte order."""
+    try:
+        found: np.dtype | None = np.dtype(dtype).newbyteorder("=")
+    except TypeError:
+        found = None
+    if found is None or found not in DTYPES:
         raise TypeError(
-            f"{where}: expected {SUPPORTED}, got {dtype}; convert with .astype('float32')"
+            f"{where}: expected {SUPPORTED}, got {found or repr(dtype)}; "
+            "convert with .astype('float32')"
         )
+    return found
 
 
 def holds_arrays(values: Any) -> bool:
@@ -42,7 +48,7 @@ def holds_arrays(values: Any) -> bool:
 def operand(value: Any, where: str) -> Any:
     """An op's input that is no Tensor, as NumPy can read it."""
     if isinstance(value, (np.ndarray, np.generic)):
-        check_dtype(value.dtype, where)
+        dtype_of(value.dtype, where)
     elif isinstance(value, (list, tuple)):
         if any(isinstance(v, Value) for v in value):
             raise TypeError(f"{where}: expected a list of numbers, got Tensors; use tg.stack")
@@ -53,6 +59,19 @@ def operand(value: Any, where: str) -> Any:
             f"got {type(value).__name__}; convert it first"
         )
     return value
+
+
+def axes_of(axis: Any, ndim: int, where: str, repeated: bool = False) -> tuple[int, ...]:
+    """The axes that `axis` names, counted from 0; None means all."""
+    if axis is None:
+        return tuple(range(ndim))
+    try:
+        return np.lib.array_utils.normalize_axis_tuple(axis, ndim, allow_duplicate=repeated)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"{where}: expected axes in {-ndim}..{ndim - 1}, each once, got {axis}; "
+            "count axes from 0, or back from -1"
+        ) from None
 
 
 def shapes(arguments: Iterable[Any]) -> str:

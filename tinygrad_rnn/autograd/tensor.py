@@ -148,7 +148,8 @@ class Tensor(Value):
 
     def detach(self) -> Tensor:
         """The same array, off the graph."""
-        return wrap(self._data)
+        tensor: Tensor = wrap(self._data)
+        return tensor
 
     def retain_grad(self) -> None:
         """Keep this result's gradient in `.grad` as for a leaf."""
@@ -231,7 +232,7 @@ class Tensor(Value):
     __pow__, __rpow__ = elementwise.power, _reflected(elementwise.power)
     __matmul__, __rmatmul__ = linalg.matmul, _reflected(linalg.matmul)
     __neg__, __abs__ = elementwise.negative, elementwise.abs
-    __eq__, __ne__ = elementwise.equal, elementwise.not_equal  # type: ignore[assignment]
+    __eq__, __ne__ = elementwise.equal, elementwise.not_equal
     __lt__, __le__ = elementwise.less, elementwise.less_equal
     __gt__, __ge__ = elementwise.greater, elementwise.greater_equal
 

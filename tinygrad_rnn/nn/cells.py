@@ -1,4 +1,4 @@
-"""Every recurrent cell, written once as its equations: `step(x, state, *params) -> (output, state)`.
+"""Every recurrent cell, once, as its equations: `step(x, state, *params) -> (output, state)`.
 
 The same lines give a step on arrays, on Tensors (recorded) and, traced, the compiled sequence.
 """

@@ -52,10 +52,10 @@ def cross_entropy(
             f"got {labels[wrong].flat[0]}"
         )
     places = expand_dims(np.where(counts, labels, 0), -1)
-    losses = -squeeze(take_along_axis(log_softmax(logits), places, -1), -1)
+    losses: Tensor = -squeeze(take_along_axis(log_softmax(logits), places, -1), -1)
     if not counts.all():
         losses = losses * counts.astype(logits.dtype)
     if reduction == "none":
         return losses
-    total: Tensor = sum(losses)
-    return total if reduction == "sum" else total / int(counts.sum())
+    total: Tensor = sum(losses) if reduction == "sum" else sum(losses) / int(counts.sum())
+    return total

@@ -68,4 +68,4 @@ def gelu(x: Array, approximate: Literal["none", "tanh"] = "none") -> Array:
         return 0.5 * x * erfc(x * -math.sqrt(0.5))
     if approximate == "tanh":
         return 0.5 * x * (1.0 + tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
-    raise ValueError(f"gelu: expected approximate 'none' or 'tanh', got {approximate!r}")
+    raise ValueError(f"gelu: expected approximate 'none' or 'tanh', got {approximate!r}; use one")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autograd.errors import DTYPES, SUPPORTED
+from tinygrad_rnn.autograd.errors import dtype_of
 from tinygrad_rnn.autograd.graph import Array
 from tinygrad_rnn.autograd.op import primitive
 from tinygrad_rnn.kernels import special
@@ -214,9 +214,7 @@ def astype(a: Array, dtype: Any) -> Array:
     >>> tg.astype(tg.Tensor([1.5, 2.5]), "float64")
     Tensor([1.5, 2.5])
     """
-    target = np.dtype(dtype)
-    if target not in DTYPES:
-        raise TypeError(f"astype: expected {SUPPORTED}, got {target}")
+    target = dtype_of(dtype, "astype")
     return (astype_ if target.kind == "f" else astype__)(a, target)
 
 

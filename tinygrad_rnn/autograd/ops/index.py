@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.autograd.errors import axes_of
 from tinygrad_rnn.autograd.graph import Array, Value, shape_of
 from tinygrad_rnn.autograd.op import primitive
 from tinygrad_rnn.kernels.scatter import scatter_rows
@@ -63,7 +64,9 @@ def whole(indices: Any, where: str) -> np.ndarray:
     """Indices as an integer array."""
     array = np.asarray(readable(indices))
     if array.size and array.dtype.kind not in "iu":
-        raise TypeError(f"{where}: expected integer indices, got {array.dtype}")
+        raise TypeError(
+            f"{where}: expected integer indices, got {array.dtype}; convert with .astype('int64')"
+        )
     return array.astype(np.intp, copy=False)
 
 
@@ -89,7 +92,7 @@ def embedding(input: Any, weight: Array) -> Array:
     >>> tg.embedding([2, 0, 2], tg.eye(3)).shape
     (3, 3)
     """
-    ids, rows = whole(input, "embedding"), weight.shape[0]
+    ids, rows = whole(input, "embedding"), shape_of(weight)[0]
     if ids.size and (ids.min() < 0 or ids.max() >= rows):
         first = ids[(ids < 0) | (ids >= rows)].flat[0]
         raise IndexError(
@@ -142,9 +145,10 @@ def topk(input: Array, k: int, axis: int = -1, largest: bool = True) -> tuple[Ar
     >>> values, indices
     (Tensor([3., 2.], dtype=float32), Tensor([0, 2]))
     """
-    size = shape_of(input)[axis]
+    (along,) = axes_of(axis, len(shape_of(input)), "topk")
+    size = shape_of(input)[along]
     if not 0 <= k <= size:
-        raise ValueError(f"topk: expected k in 0..{size}, got {k}")
+        raise ValueError(f"topk: expected k in 0..{size}, got {k}; axis {axis} has no more")
     order = argsort(-input if largest else input, axis)
     indices = take_(order, np.arange(k), axis)
     return take_along_axis(input, indices, axis), indices

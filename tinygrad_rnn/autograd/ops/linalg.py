@@ -75,9 +75,10 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     >>> tg.linear(tg.ones(2, 3), tg.ones(4, 3), tg.ones(4)).shape
     (2, 4)
     """
-    if len(weight.shape) != 2 or x.shape[-1:] != weight.shape[-1:]:
+    rows, shape = shape_of(x), shape_of(weight)
+    if len(shape) != 2 or rows[-1:] != shape[-1:]:
         raise ValueError(
-            f"linear: expected x (..., I) and a weight (O, I), got {x.shape} and {weight.shape}; "
+            f"linear: expected x (..., I) and a weight (O, I), got {rows} and {shape}; "
             "the last axis of both is I"
         )
     out = linear_(x, weight)
@@ -108,7 +109,7 @@ def tensordot(a: Array, b: Array, axes: Any = 2) -> Array:
     if summed != [shape_of(b)[x] for x in axes_b]:
         raise ValueError(
             f"tensordot: expected equal sizes along the paired axes, got shapes {shape_of(a)} and "
-            f"{shape_of(b)} with axes={axes}"
+            f"{shape_of(b)} with axes={axes}; the lists pair up axes"
         )
     free_a, free_b = ([k for k in range(d) if k not in x] for d, x in ((m, axes_a), (n, axes_b)))
     rows, columns = ([shape_of(v)[k] for k in free] for v, free in ((a, free_a), (b, free_b)))
@@ -142,11 +143,17 @@ def einsum_(operands: Arrays, terms: Sequence[str], result: str) -> Array:
 
 def _explicit(subscripts: str, operands: Sequence[Array]) -> tuple[list[str], str]:
     """The terms and the result of an einsum, ellipses written out and the result never implicit."""
+    if not isinstance(subscripts, str):
+        raise TypeError(
+            f"einsum: expected subscripts such as 'ij,jk->ik', got {type(subscripts).__name__}; "
+            "they come first"
+        )
     left, arrow, out = subscripts.replace(" ", "").partition("->")
     terms = left.split(",")
     if len(terms) != len(operands):
         raise ValueError(
-            f"einsum: expected {len(terms)} operands for {subscripts!r}, got {len(operands)}"
+            f"einsum: expected {len(terms)} operands for {subscripts!r}, got {len(operands)}; "
+            "one comma-separated term for each"
         )
     spare = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" if c not in left]
     wide = 0
@@ -154,7 +161,8 @@ def _explicit(subscripts: str, operands: Sequence[Array]) -> tuple[list[str], st
         extra = len(shape_of(v)) - len(term.replace("...", ""))
         if extra < 0 or (extra > 0 and "..." not in term):
             raise ValueError(
-                f"einsum: expected an operand with the axes {term!r}, got shape {shape_of(v)}"
+                f"einsum: expected an operand with the axes {term!r}, got shape {shape_of(v)}; "
+                "a label for each axis, or ..."
             )
         terms[k], wide = term.replace("...", "".join(spare[:extra][::-1])), max(wide, extra)
     shared = "".join(spare[:wide][::-1])

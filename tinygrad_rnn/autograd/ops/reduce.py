@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.autograd.errors import axes_of
 from tinygrad_rnn.autograd.graph import Array, shape_of
 from tinygrad_rnn.autograd.op import primitive
 from tinygrad_rnn.autograd.ops.elementwise import abs, astype, equal, exp, sqrt, square, where
@@ -16,14 +17,6 @@ from tinygrad_rnn.autograd.ops.shape import concatenate, flip, moveaxis, reshape
 Axis = int | Sequence[int] | None
 add_reduce: Any = np.add.reduce  # what a.sum() calls, without a detour
 SMALL = 4096  # elements that are copied rather than viewed
-
-
-def axes_of(axis: Axis, ndim: int) -> tuple[int, ...]:
-    """The axes that `axis` names, None being all of them."""
-    if axis is None:
-        return tuple(range(ndim))
-    axes = axis if isinstance(axis, Sequence) else (axis,)
-    return tuple(np.lib.array_utils.normalize_axis_index(a, ndim) for a in axes)
 
 
 @primitive(a=lambda g, shape, axis, keepdims: spanned(g, shape, axis, keepdims))
@@ -37,7 +30,7 @@ def sum(a: Array, axis: Axis = None, keepdims: bool = False) -> Array:
 def spanned(a: Array, shape: tuple[int, ...], axis: Axis, keepdims: bool) -> Array:
     """What a reduction of `shape` gave, laid out along the reduced axes again."""
     if not keepdims and axis is not None:
-        axes = axes_of(axis, len(shape))
+        axes = axes_of(axis, len(shape), "reduce")
         a = a.reshape([1 if k in axes else n for k, n in enumerate(shape)])
     elif keepdims and axis is None:
         a = a.reshape(())
@@ -49,7 +42,7 @@ def spanned(a: Array, shape: tuple[int, ...], axis: Axis, keepdims: bool) -> Arr
 
 
 def count(shape: tuple[int, ...], axis: Axis) -> int:
-    return math.prod(shape[k] for k in axes_of(axis, len(shape)))
+    return math.prod(shape[k] for k in axes_of(axis, len(shape), "reduce"))
 
 
 def mean(a: Array, axis: Axis = None, keepdims: bool = False) -> Array:
@@ -74,7 +67,7 @@ def prod(a: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     Pairs are multiplied in log₂ n rounds, so the rule of multiplication is the only one needed.
     """
     shape = shape_of(a)
-    axes = axes_of(axis, len(shape))
+    axes = axes_of(axis, len(shape), "prod")
     rest = [n for k, n in enumerate(shape) if k not in axes]
     a = reshape(moveaxis(a, axes, range(len(axes))), (count(shape, axis), *rest))
     if a.shape[0] == 0:
@@ -124,7 +117,7 @@ def argmin(a: Array, axis: int | None = None, keepdims: bool = False) -> Array:
 )
 def norm_(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     """√Σx²."""
-    axes = axis if axis is None else axes_of(axis, np.ndim(x))
+    axes = axes_of(axis, np.ndim(x), "norm")
     return np.sqrt(np.sum(np.square(x), axis=axes, keepdims=keepdims))
 
 
@@ -155,7 +148,7 @@ def norm(x: Array, ord: float = 2, axis: Axis = None, keepdims: bool = False) ->
 )
 def logsumexp(a: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     """log Σ eᵃ, without overflow."""
-    axes = axes_of(axis, np.ndim(a))
+    axes = axes_of(axis, np.ndim(a), "logsumexp")
     top = np.max(a, axis=axes, keepdims=True, initial=-math.inf)
     top = np.where(np.isfinite(top), top, 0)
     total = np.sum(np.exp(a - top), axis=axes, keepdims=keepdims)

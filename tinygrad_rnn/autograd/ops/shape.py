@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.autograd.errors import axes_of
 from tinygrad_rnn.autograd.graph import Array, Arrays, shape_of
 from tinygrad_rnn.autograd.op import primitive
 from tinygrad_rnn.autograd.ops.index import getitem, take
 
 Axes = int | Sequence[int]
-normalized = np.lib.array_utils.normalize_axis_tuple
 
 
 @primitive(a=lambda g, shape: reshape(g, shape))
@@ -23,7 +23,7 @@ def reshape(a: Array, shape: Axes) -> Array:
 
 @primitive(
     a=lambda g, axes: transpose(
-        g, None if axes is None else tuple(np.argsort(normalized(axes, g.ndim)))
+        g, None if axes is None else tuple(np.argsort(axes_of(axes, g.ndim, "transpose")))
     )
 )
 def transpose(a: Array, axes: Sequence[int] | None = None) -> Array:
@@ -40,10 +40,11 @@ def broadcast_to(array: Array, shape: Axes) -> Array:
 def moveaxis(a: Array, source: Axes, destination: Axes) -> Array:
     """Axes `source` at the places `destination`, the others in their order."""
     ndim = len(shape_of(a))
-    sources, destinations = (list(normalized(x, ndim, "moveaxis")) for x in (source, destination))
+    sources, destinations = (list(axes_of(x, ndim, "moveaxis")) for x in (source, destination))
     if len(sources) != len(destinations):
         raise ValueError(
-            f"moveaxis: expected as many destinations as sources, got {destination} and {source}"
+            f"moveaxis: expected a destination for each source, got {source} to {destination}; "
+            "give two lists of one length"
         )
     order = [k for k in range(ndim) if k not in sources]
     for to, k in sorted(zip(destinations, sources, strict=True)):
@@ -54,7 +55,7 @@ def moveaxis(a: Array, source: Axes, destination: Axes) -> Array:
 def swapaxes(a: Array, axis1: int, axis2: int) -> Array:
     """Two axes exchanged."""
     order = list(range(len(shape_of(a))))
-    i, j = normalized((axis1, axis2), len(order), "swapaxes", allow_duplicate=True)
+    i, j = axes_of((axis1, axis2), len(order), "swapaxes", repeated=True)
     order[i], order[j] = order[j], order[i]
     return transpose(a, order)
 
@@ -64,9 +65,11 @@ def squeeze(a: Array, axis: Axes | None = None) -> Array:
     shape = shape_of(a)
     if axis is None:
         return reshape(a, [n for n in shape if n != 1])
-    axes = normalized(axis, len(shape), "squeeze")
+    axes = axes_of(axis, len(shape), "squeeze")
     if any(shape[k] != 1 for k in axes):
-        raise ValueError(f"squeeze: expected axes of size 1, got axis {axis} of shape {shape}")
+        raise ValueError(
+            f"squeeze: expected axes of size 1, got axis {axis} of {shape}; use reshape"
+        )
     return reshape(a, [n for k, n in enumerate(shape) if k not in axes])
 
 
@@ -74,7 +77,7 @@ def expand_dims(a: Array, axis: Axes) -> Array:
     """With new axes of size 1 at the given places."""
     shape = shape_of(a)
     ndim = len(shape) + (1 if isinstance(axis, (int, np.integer)) else len(axis))
-    places, sizes = normalized(axis, ndim, "expand_dims"), iter(shape)
+    places, sizes = axes_of(axis, ndim, "expand_dims"), iter(shape)
     return reshape(a, [1 if k in places else next(sizes) for k in range(ndim)])
 
 
@@ -86,7 +89,7 @@ def ravel(a: Array) -> Array:
 @primitive(m=lambda g, axis: flip(g, axis))
 def flip(m: Array, axis: Axes | None = None) -> Array:
     """Reversed along the given axes, or all."""
-    return np.flip(m, None if axis is None else normalized(axis, m.ndim))
+    return np.flip(m, axes_of(axis, m.ndim, "flip"))
 
 
 @primitive(a=lambda g, shift, axis: roll(g, np.negative(shift), axis))
@@ -177,4 +180,5 @@ def repeat(a: Array, repeats: Any, axis: int | None = None) -> Array:
     """Each element, or slice along an axis, repeated; flattened first if the axis is None."""
     if axis is None:
         a, axis = ravel(a), 0
-    return take(a, np.repeat(np.arange(shape_of(a)[axis]), repeats), axis=axis)
+    (along,) = axes_of(axis, len(shape_of(a)), "repeat")
+    return take(a, np.repeat(np.arange(shape_of(a)[along]), repeats), axis=along)
