@@ -110,8 +110,10 @@ def explain(
     if not forward.__module__.startswith("tinygrad_rnn."):
         error.add_note(f"in primitive {name!r}, on {shapes(arguments)}")
         return error
+    if str(error).startswith(f"{name}: expected "):
+        return error  # it says so already
     kind = next((k for k in (IndexError, TypeError, ValueError) if isinstance(error, k)), None)
-    if kind is None:
+    if kind is None or str(error).startswith(f"{name}: expected"):
         return error
     if isinstance(error, np.exceptions.AxisError):
         kind = ValueError

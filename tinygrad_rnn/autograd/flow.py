@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from operator import attrgetter
+from sys import getrefcount
+from typing import Any
 
 import numpy as np
 
@@ -83,8 +85,7 @@ def flow(
     order = ancestors(nodes, min((n.number for n in targets), default=0) if targets else floor)
     needed: Needed = None if targets is None else leading_to(order, targets)
     pending: dict[Node, Array] = {}
-    owned: set[Node] = set()  # nodes whose cotangent is a sum made here, which may grow in place
-    deliver(nodes, cotangents, pending, owned, graph)
+    deliver(nodes, cotangents, pending, graph)
     found: dict[Node, Array] = {}
     observers = MODE.get().observers
     while order:
@@ -110,7 +111,7 @@ def flow(
         if observers:
             for observer in observers:
                 observer.pulled(node, g, gradients)
-        deliver(node.edges, gradients, pending, owned, graph)
+        deliver(node.edges, gradients, pending, graph)
     return found
 
 
@@ -118,7 +119,6 @@ def deliver(
     nodes: Sequence[Node | None],
     cotangents: Sequence[Array],
     pending: dict[Node, Array],
-    owned: set[Node],
     graph: bool,
 ) -> None:
     """Add cotangents to what waits at `nodes`."""
@@ -129,12 +129,22 @@ def deliver(
             d = unbroadcast(d, node.shape, node.dtype)
         if node not in pending:
             pending[node] = d
-        elif node in owned:
+        elif not graph and exclusive(pending, node):
             pending[node] += d
         else:
             pending[node] = pending[node] + d
-            if not graph:
-                owned.add(node)
+
+
+def exclusive(held: dict[Any, Array], key: Any) -> bool:
+    """Whether nothing but `held` refers to an array and its memory, which may then change."""
+    return references(held, key) == ALONE and held[key].base is None
+
+
+def references(held: dict[Any, Array], key: Any) -> int:
+    return getrefcount(held[key])
+
+
+ALONE = references({0: np.empty(1)}, 0)  # it depends on the interpreter
 
 
 def hooked(node: Node, notes: Notes, g: Array, graph: bool) -> Array:

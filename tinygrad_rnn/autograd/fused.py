@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tinygrad_rnn.autograd import generator
-from tinygrad_rnn.autograd.flow import ancestors, flow
+from tinygrad_rnn.autograd.flow import flow, frontier
 from tinygrad_rnn.autograd.graph import (
     MODE,
     Array,
@@ -134,6 +134,24 @@ class _Checkpoint:
 CHECKPOINT = _Checkpoint()
 
 
+class _Readings:
+    """Observes which tensors older than `start` a function reads."""
+
+    def __init__(self, start: int) -> None:
+        self.start = start
+        self.values: dict[int, Value] = {}
+
+    def made(self, name: str, inputs: tuple[Any, ...], outputs: tuple[Value, ...]) -> None:
+        for v in inputs:
+            if isinstance(v, (tuple, list)):
+                self.made(name, tuple(v), outputs)
+            elif isinstance(v, Value) and v._node is not None and v._node.number < self.start:
+                self.values[id(v)] = v
+
+    def pulled(self, node: Node, g: Array, gradients: Sequence[Array]) -> None:
+        """Only the forward pass is of interest."""
+
+
 def checkpoint(fn: Callable[..., Any], *inputs: Any) -> Any:
     """Call `fn(*inputs)` and keep none of its inner results: the backward pass runs it again.
 
@@ -146,16 +164,16 @@ def checkpoint(fn: Callable[..., Any], *inputs: Any) -> Any:
     >>> round(x.grad.item(), 4)
     1.4174
     """
-    if not MODE.get().recording:
+    mode = MODE.get()
+    if not mode.recording:
         return fn(*inputs)
-    rng_state, start = generator.get_rng_state(), tick()
-    outputs = fn(*inputs)
-    behind = ancestors(places(outputs), start)
-    edges = [n for n in behind if n.number < start]
-    read = [v for n in behind if n.number > start for v in n.saved or () if isinstance(v, Value)]
-    closed = [v for v in read if v._node is not None and v._node.number < start]
-    saved = (fn, inputs, rng_state, closed)
+    rng_state, readings = generator.get_rng_state(), _Readings(start := tick())
+    with switched(observers=(*mode.observers, readings)):
+        outputs = fn(*inputs)
+    edges = frontier(places(outputs), start)
+    saved = (fn, inputs, rng_state, tuple(readings.values.values()))
     node = Node(CHECKPOINT, edges, saved, None, None) if edges else None
-    if isinstance(outputs, (tuple, list)):
-        return placed([v._data for v in outputs], node)
-    return placed(outputs._data, node)
+    several = isinstance(outputs, (tuple, list))
+    result = placed([v._data for v in outputs] if several else outputs._data, node)
+    announce(mode, CHECKPOINT.name, inputs, result)
+    return result

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.autograd.errors import array_of
-from tinygrad_rnn.autograd.flow import flow
+from tinygrad_rnn.autograd.flow import exclusive, flow
 from tinygrad_rnn.autograd.graph import Array, Node, Value, switched, wrap
 
 
@@ -55,17 +55,13 @@ def run(
 def backward(output: Value, gradient: Any, retain_graph: bool) -> None:
     """Add the gradients of `output` to the `.grad` of the leaves behind it."""
     g = cotangent_of(output, gradient, "backward")
-    taken = {id(g._data)}  # arrays that somebody else holds
-    for node, d in run([output], [g], graph=False, keep=retain_graph, targets=None).items():
+    found = run([output], [g], graph=False, keep=retain_graph, targets=None)
+    for node in list(found):
         notes = node.notes
-        if notes is None or not notes.keeps:
-            continue
-        if notes.grad is not None:
-            d = notes.grad._data + d
-        elif id(d) in taken or not isinstance(d, np.ndarray) or d.base is not None:
-            d = np.array(d)
-        taken.add(id(d))
-        notes.grad = wrap(d)
+        if notes is not None and notes.keeps:
+            owned = notes.grad is None and exclusive(found, node)
+            d = found.pop(node) if owned else np.array(found.pop(node))
+            notes.grad = wrap(d if notes.grad is None else notes.grad._data + d)
 
 
 def grad(

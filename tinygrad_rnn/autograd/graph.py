@@ -164,7 +164,7 @@ class Parts:
     """Cotangents of some outputs of a call that has several; the others are zero."""
 
     __slots__ = ("given", "outputs")
-    shape = dtype = None
+    shape = dtype = base = None
 
     def __init__(self, outputs: Sequence[tuple[Any, Any]], given: dict[int, Array]) -> None:
         self.outputs, self.given = outputs, given

@@ -124,13 +124,9 @@ def pad(array: Array, pad_width: Any, mode: str = "constant", constant_values: f
     return pad_(array, [w[0] for w in widths], [w[1] for w in widths], constant_values)
 
 
-def _parts(g: Array, arrays: Sequence[Array], axis: int) -> Sequence[Array]:
-    return split(g, np.cumsum([shape_of(a)[axis] for a in arrays])[:-1].tolist(), axis)
-
-
-@primitive(arrays=_parts)
-def concatenate_(arrays: Arrays, axis: int) -> Array:
-    """End to end along an axis."""
+@primitive(arrays=lambda g, axis, cuts: split(g, cuts, axis))
+def concatenate_(arrays: Arrays, axis: int, cuts: Sequence[int]) -> Array:
+    """End to end along an axis; each begins where `cuts` says."""
     return np.concatenate(arrays, axis)
 
 
@@ -138,7 +134,8 @@ def concatenate(arrays: Sequence[Array], axis: int | None = 0) -> Array:
     """Arrays end to end along an axis; flattened first if it is None."""
     if axis is None:
         arrays, axis = [ravel(a) for a in arrays], 0
-    return concatenate_(arrays, axis)
+    sizes = [(*shape_of(a)[axis:], 0)[0] for a in arrays]
+    return concatenate_(arrays, axis, np.cumsum(sizes)[:-1].tolist())
 
 
 @primitive(arrays=lambda g, axis: unstack(g, axis))
@@ -153,7 +150,7 @@ def unstack(x: Array, axis: int = 0) -> tuple[Array, ...]:
     return tuple(np.moveaxis(x, axis, 0))
 
 
-@primitive(ary=lambda g, axis: concatenate_(g, axis))
+@primitive(ary=lambda g, axis: concatenate(g, axis))
 def split(ary: Array, indices_or_sections: Any, axis: int = 0) -> tuple[Array, ...]:
     """Equal parts (a number), or the parts between indices, along an axis.
 
@@ -161,7 +158,7 @@ def split(ary: Array, indices_or_sections: Any, axis: int = 0) -> tuple[Array, .
     >>> [part.shape for part in tg.split(tg.zeros(2, 6), 3, axis=-1)]
     [(2, 2), (2, 2), (2, 2)]
     """
-    return tuple(np.split(ary, indices_or_sections, axis))
+    return tuple(np.split(ary, indices_or_sections, *axes_of(axis, ary.ndim, "split")))
 
 
 def tile(A: Array, reps: Axes) -> Array:
