@@ -127,9 +127,11 @@ class Tensor(Value):
     def grad(self, value: Tensor | None) -> None:
         if self._node is None:
             raise RuntimeError("grad: expected a tensor with requires_grad=True")
-        if value is not None and (not isinstance(value, Tensor) or value.shape != self.shape):
+        like = isinstance(value, Tensor) and (value.shape, value.dtype) == (self.shape, self.dtype)
+        if value is not None and not like:
             raise ValueError(
-                f"grad: expected a Tensor of shape {self.shape} or None, got {value!r}"
+                f"grad: expected None or a Tensor of shape {self.shape} and {self.dtype}, "
+                f"got {value!r}; convert it first"
             )
         self._node.annotate().grad = value
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from tinygrad_rnn.autograd.graph import Array
 from tinygrad_rnn.autograd.op import primitive
-from tinygrad_rnn.autograd.ops.elementwise import erfc, expm1, tanh, where
+from tinygrad_rnn.autograd.ops.elementwise import exp, expm1, maximum, where
+from tinygrad_rnn.kernels import special
 
 
 @primitive(x=lambda g, out: g * out * (1.0 - out))
@@ -50,9 +51,17 @@ def elu(x: Array, alpha: float = 1.0) -> Array:
     return where(x > 0.0, x, alpha * expm1(where(x > 0.0, 0.0, x)))
 
 
+@primitive(x=lambda g, x, out: g * (sigmoid(x) + out * sigmoid(-x)))
 def silu(x: Array) -> Array:
     """x σ(x) (Hendrycks & Gimpel 2016, Gaussian Error Linear Units, §2)."""
-    return x * sigmoid(x)
+    half = np.exp(np.minimum(x, 0) / 2)  # its square may be too small to be exact
+    return np.maximum(x, -2000) * half * half / (1 + np.exp(-np.abs(x)))
+
+
+@primitive(x=lambda g, x: g * math.sqrt(0.5 / math.pi) * exp(-0.5 * x * x))
+def gelu_(x: Array) -> Array:
+    """Φ(x), the standard normal distribution function."""
+    return special.normal_cdf(x)
 
 
 def gelu(x: Array, approximate: Literal["none", "tanh"] = "none") -> Array:
@@ -65,7 +74,7 @@ def gelu(x: Array, approximate: Literal["none", "tanh"] = "none") -> Array:
     Tensor([-0.15865526,  0.        ,  0.8413447 ], dtype=float32)
     """
     if approximate == "none":
-        return 0.5 * x * erfc(x * -math.sqrt(0.5))
+        return maximum(x, -40.0) * gelu_(x)  # Φ(-40) is 0
     if approximate == "tanh":
-        return 0.5 * x * (1.0 + tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * x * x * x)))
+        return x * sigmoid(math.sqrt(8.0 / math.pi) * (x + 0.044715 * x * x * x))
     raise ValueError(f"gelu: expected approximate 'none' or 'tanh', got {approximate!r}; use one")
