@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import copy
+import functools
 from typing import Any
 
 import numpy as np
 
-_default = np.random.Generator(np.random.PCG64())
+
+@functools.cache  # made at the first draw: importing numpy.random takes a while
+def _default() -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64())
 
 
 def default_rng(rng: np.random.Generator | None = None) -> np.random.Generator:
@@ -17,7 +21,7 @@ def default_rng(rng: np.random.Generator | None = None) -> np.random.Generator:
             f"rng: expected a numpy.random.Generator, got {type(rng).__name__}; "
             "make one with numpy.random.default_rng(seed)"
         )
-    return _default if rng is None else rng
+    return _default() if rng is None else rng
 
 
 def manual_seed(seed: int) -> None:
@@ -28,19 +32,19 @@ def manual_seed(seed: int) -> None:
     >>> tg.manual_seed(0); bool((tg.randn(3) == a).numpy().all())
     True
     """
-    _default.bit_generator.state = np.random.PCG64(seed).state
+    _default().bit_generator.state = np.random.PCG64(seed).state
 
 
 def get_rng_state() -> dict[str, Any]:
     """The whole state of the default generator, as plain JSON values."""
-    state: dict[str, Any] = copy.deepcopy(dict(_default.bit_generator.state))
+    state: dict[str, Any] = copy.deepcopy(dict(_default().bit_generator.state))
     return state
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
     """Set what `get_rng_state` returned."""
     try:
-        _default.bit_generator.state = state
+        _default().bit_generator.state = state
     except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise ValueError(
             f"set_rng_state: expected what get_rng_state returned, got a bad state ({error})"

@@ -35,7 +35,7 @@ from tinygrad_rnn.autograd.graph import (
     unwrap,
     wrap,
 )
-from tinygrad_rnn.autograd.wrapper import specialised
+from tinygrad_rnn.autograd.wrapper import specialised, ways_back
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -45,12 +45,19 @@ PRIMITIVES: dict[str, Callable[..., Any]] = {}  # this package's own, by name
 class Primitive:
     """What the graph knows of an op: its name, and how to pull a cotangent back through it."""
 
-    __slots__ = ("forward", "name", "pull", "pull_graph", "rules", "source")
+    __slots__ = ("forward", "name", "pull", "pull_graph", "rules")
     pull: Callable[..., Sequence[Array]]
     pull_graph: Callable[..., Sequence[Array]]
 
     def __init__(self, forward: Callable[..., Any], rules: dict[str, Callable[..., Any]]) -> None:
         self.forward, self.rules, self.name = forward, rules, forward.__name__.rstrip("_")
+
+    def __getattr__(self, name: str) -> Any:
+        """The ways back are compiled when the first of them is wanted."""
+        if name not in ("pull", "pull_graph"):
+            raise AttributeError(name)
+        self.pull, self.pull_graph = ways_back(self)
+        return getattr(self, name)
 
 
 @overload

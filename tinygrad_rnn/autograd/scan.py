@@ -26,6 +26,16 @@ def _cleared(state: Any) -> Any:
     return tuple(map(_cleared, state)) if isinstance(state, tuple) else 0.0
 
 
+def _stepped(step: Step, *inputs: Any) -> tuple[Array, Any]:
+    result: Any = step(*inputs)
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise TypeError(
+            f"scan: expected a step that returns (output, new state), got {type(result).__name__}; "
+            "a state of several parts is one tuple"
+        )
+    return result
+
+
 def _checked_lengths(lengths: Any, steps: int, batch: int) -> np.ndarray:
     array = np.asarray(lengths)
     if array.shape != (batch,) or array.dtype.kind not in "iu":
@@ -87,7 +97,7 @@ def scan(
     >>> total.ravel(), last.item()
     (Tensor([1., 2., 3., 4.], dtype=float32), 4.0)
     """
-    arrays = _checked_inputs(xs)
+    arrays, several = _checked_inputs(xs), isinstance(xs, tuple)
     steps, batch = shape_of(arrays[0])[:2]
     valid = None if lengths is None else _checked_lengths(lengths, steps, batch)
     resets = None if reset is None else np.asarray(reset, dtype=bool)
@@ -99,14 +109,16 @@ def scan(
         before = state
         if resets is not None and resets[t].any():
             before = _chosen(~resets[t][:, None], state, _cleared(state))
-        x = rows[t] if isinstance(xs, tuple) else rows[t][0]
-        outputs[t], after = step(x, before, *each, *params)
-        if valid is not None and (valid <= t).any():
-            keep = (t < valid)[:, None]
+        keep = None if valid is None or (t < valid).all() else (t < valid)[:, None]
+        x = rows[t]
+        if keep is not None:
+            x = _chosen(keep, x, (False,) * len(x))  # a zero of any dtype: padding may be NaN
+        outputs[t], after = _stepped(step, x if several else x[0], before, *each, *params)
+        if keep is not None:
             outputs[t], after = _chosen(keep, outputs[t], 0.0), _chosen(keep, after, state)
         state = after
     if not steps:
-        return _no_steps(step, arrays, isinstance(xs, tuple), state, (*each, *params)), state
+        return _no_steps(step, arrays, several, state, (*each, *params)), state
     return stack(outputs), state
 
 
@@ -114,5 +126,5 @@ def scan(
 def _no_steps(step: Step, arrays: Sequence[Array], several: bool, state: Any, rest: Any) -> Tensor:
     """The outputs (0, B, m) of a scan without steps, by the shape of one step on zeros."""
     zeros = tuple(Tensor(np.zeros(shape_of(x)[1:], x.dtype)) for x in arrays)
-    output, _ = step(zeros if several else zeros[0], state, *rest)
+    output, _ = _stepped(step, zeros if several else zeros[0], state, *rest)
     return Tensor(np.zeros((0, *output.shape), output.dtype))

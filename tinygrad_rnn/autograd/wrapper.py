@@ -2,7 +2,7 @@
 
 From an op's signature and its rules come three small functions: the call (compute, then record
 what the rules of the inputs that want a gradient name), and the two ways back (on arrays, and on
-Tensors). `op.source` holds their text.
+Tensors; compiled when first wanted). Tracebacks show their text.
 """
 
 from __future__ import annotations
@@ -156,24 +156,20 @@ class Plan:
             return f"[_unwrap(v) for v in {name}]"
         return f"{name}._data if isinstance({name}, _Value) else {name}"
 
-    def pull(self, name: str, edges: str) -> str:
-        gradients = "".join(self.gradient(x, graph=name == "pull_graph") for x in self.ruled)
-        fields = {"kept": listed(self.keep), "edges": edges if self.ruled else "_"}
-        return PULL.format(
-            name=name, gradients=gradients if self.sequence else f"({gradients})", **fields
-        )
+    def edges(self) -> str:
+        """The nodes of the ruled inputs, as an expression."""
+        nodes = [f"_{x}_node" for x in self.ruled]
+        return nodes[0] if self.sequence else f"({listed(nodes)})"
 
-    def source(self) -> str:
-        """The text of the three functions."""
+    def call(self) -> str:
+        """The text of the call."""
         bare = [p.replace(annotation=p.empty, default=p.empty) for p in self.parameters.values()]
         given = {p: f"_{p}" if p in self.inputs else p for p in self.parameters}
-        nodes = [f"_{x}_node" for x in self.ruled]
-        edges = nodes[0] if self.sequence else f"({listed(nodes)})"
-        live = [f"any({n})" if self.sequence else f"{n} is not None" for n in nodes]
+        live = "any(_{}_node)" if self.sequence else "_{}_node is not None"
         holds = (
             "any(isinstance(v, _Value) for v in {})" if self.sequence else "isinstance({}, _Value)"
         )
-        call = CALL.format(
+        return CALL.format(
             signature=inspect.Signature(bare),
             unpack="".join(
                 (MANY if self.sequence else ONE).format(x=x) for x in self.inputs
@@ -183,23 +179,45 @@ class Plan:
                 for p, v in given.items()
             ),
             arrays=listed(f"_{x}" for x in self.inputs),
-            live=" or ".join(live) or "False",
+            live=" or ".join(map(live.format, self.ruled)) or "False",
             tensors=" or ".join(map(holds.format, self.inputs)),
-            edges=edges,
+            edges=self.edges(),
             saved=listed(map(self.kept, self.keep)),
             parameters=listed(self.parameters),
         )
-        return call + self.pull("pull", edges) + self.pull("pull_graph", edges)
+
+    def pulls(self) -> str:
+        """The text of the two ways back."""
+        text = ""
+        for name in ("pull", "pull_graph"):
+            gradients = "".join(self.gradient(x, graph=name == "pull_graph") for x in self.ruled)
+            text += PULL.format(
+                name=name,
+                kept=listed(self.keep),
+                edges=self.edges() if self.ruled else "_",
+                gradients=gradients if self.sequence else f"({gradients})",
+            )
+        return text
+
+
+def compiled(op: Any, text: str, kind: str) -> dict[str, Any]:
+    """The functions of `text`, which tracebacks can show."""
+    filename = f"<primitive {op.forward.__qualname__}{kind}>"
+    rules = {f"_rule_{x}": rule for x, rule in op.rules.items()}
+    space: dict[str, Any] = {**FIXED, **rules, "_op": op, "_forward": op.forward}
+    exec(compile(text, filename, "exec"), space)
+    linecache.cache[filename] = (len(text), None, text.splitlines(True), filename)
+    return space
 
 
 def specialised(op: Any) -> Callable[..., Any]:
-    """Write out and compile the wrapper of `op`, and give `op` its two ways back."""
-    op.source, filename = Plan(op).source(), f"<primitive {op.forward.__qualname__}>"
-    rules = {f"_rule_{x}": rule for x, rule in op.rules.items()}
-    space: dict[str, Any] = {**FIXED, **rules, "_op": op, "_forward": op.forward}
-    exec(compile(op.source, filename, "exec"), space)
-    linecache.cache[filename] = (len(op.source), None, op.source.splitlines(True), filename)
-    op.pull, op.pull_graph = space["pull"], space["pull_graph"]
-    call: Callable[..., Any] = space["call"]
+    """The wrapper of `op`."""
+    call: Callable[..., Any] = compiled(op, Plan(op).call(), "")["call"]
     call.__defaults__, call.__kwdefaults__ = op.forward.__defaults__, op.forward.__kwdefaults__
     return call
+
+
+def ways_back(op: Any) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Its `pull` and `pull_graph`."""
+    space = compiled(op, Plan(op).pulls(), ", back")
+    return space["pull"], space["pull_graph"]

@@ -54,8 +54,9 @@ def elu(x: Array, alpha: float = 1.0) -> Array:
 @primitive(x=lambda g, x, out: g * (sigmoid(x) + out * sigmoid(-x)))
 def silu(x: Array) -> Array:
     """x σ(x) (Hendrycks & Gimpel 2016, Gaussian Error Linear Units, §2)."""
-    half = np.exp(np.minimum(x, 0) / 2)  # its square may be too small to be exact
-    return np.maximum(x, -2000) * half * half / (1 + np.exp(-np.abs(x)))
+    x = np.maximum(x, -2000)
+    near, far = np.exp(np.clip(x, -50, 0)), np.exp(np.minimum(x + 50, 0))  # their product is tiny
+    return x * near * far / (1 + np.exp(-np.abs(x)))
 
 
 @primitive(x=lambda g, x: g * math.sqrt(0.5 / math.pi) * exp(-0.5 * x * x))
