@@ -22,17 +22,18 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import itertools
+import io
 import json
 import math
 import os
 import platform
+import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args, get_type_hints
 
 import numpy as np
 from tqdm import tqdm
@@ -40,32 +41,28 @@ from tqdm import tqdm
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn, optim, saving
 from zoo import datasets
+from zoo.arguments import a_seed, between, png, typed
 from zoo.interrupt import Interrupt
 
 State = tuple[tg.Tensor, tg.Tensor]
 GLANCE = 50_000  # characters of the validation split that the curve looks at
 SAVE_SECONDS = 30.0
+DIVERGED = 100.0  # nats per character; guessing costs log V, about 5
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What decides the result, with the seed and the text."""
+    """What decides the result, with the text."""
 
-    hidden: int = 160  # units of each layer, H
-    layers: int = 1
-    embedding: int = 48  # features of a character, E
-    batch: int = 32  # streams read side by side, B
-    length: int = 64  # characters of each stream in an update, T
-    updates: int = 2500
-    lr: float = 4e-3  # learning rate at its highest
-    clip: float = 1.0  # largest norm of the gradient
-    seed: int = 0
-
-
-RECIPES = {
-    "stdlib": Recipe(),
-    "tiny-shakespeare": Recipe(updates=2400, lr=3e-3),
-}
+    hidden: Annotated[int, "units of each layer, H"] = 160
+    layers: Annotated[int, "LSTM layers, L"] = 1
+    embedding: Annotated[int, "features of a character, E"] = 48
+    batch: Annotated[int, "streams read side by side, B"] = 32
+    length: Annotated[int, "characters of each stream in an update, T"] = 64
+    updates: Annotated[int, "steps of Adam"] = 2500
+    lr: Annotated[float, "learning rate at its highest"] = 4e-3
+    clip: Annotated[float, "largest norm of the gradient"] = 1.0
+    seed: Annotated[int, "of the first weights and of what is drawn"] = 0
 
 
 class CharLM(nn.Module):
@@ -81,12 +78,39 @@ class CharLM(nn.Module):
         return self.output(hidden), state  # (T, B, V)
 
 
-# Data
+# Training
+
+
+@dataclass
+class Run:
+    """Everything that a resumed training needs: numbers and names here, arrays below."""
+
+    recipe: Recipe
+    command: str  # that began it
+    data: str  # the text's name
+    digest: str  # and its SHA-256
+    characters: str  # its vocabulary
+    update: int = 0
+    read: int = 0  # characters
+    seconds: float = 0.0  # spent training
+
+    def __post_init__(self) -> None:
+        rng = np.random.default_rng(self.recipe.seed)
+        self.vocabulary = datasets.Vocabulary(self.characters)
+        self.model = CharLM(len(self.vocabulary), self.recipe, rng)
+        self.optimizer = optim.Adam(self.model.parameters(), lr=self.recipe.lr)
+        self.state: State | None = None  # carried to the next update, (L, B, H) each
+        self.recent: list[float] = []  # losses since the last point of the curve
+        self.curve: list[list[float]] = []  # update, nats/char, validation
+
+
+class Stopped(Exception):
+    """Somebody asked to stop."""
 
 
 def streams(ids: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """The text as `count` streams side by side, inputs and the characters that follow; the last
-    stream is filled up with targets that do not count."""
+    streams are filled up with targets that do not count."""
     steps = math.ceil((len(ids) - 1) / count)
     inputs, targets = np.zeros(steps * count, np.int64), np.full(steps * count, -100)
     inputs[: len(ids) - 1], targets[: len(ids) - 1] = ids[:-1], ids[1:]
@@ -99,55 +123,31 @@ def learning_rate(recipe: Recipe, update: int) -> float:
     return recipe.lr * min(1.0, (update + 1) / 50) * (0.02 + 0.98 * fall)
 
 
-# Training
-
-
-@dataclass
-class Run:
-    """Everything that a resumed training needs."""
-
-    recipe: Recipe
-    data: str  # the text's name
-    digest: str  # of the text
-    vocabulary: datasets.Vocabulary
-    model: CharLM
-    optimizer: optim.Adam
-    state: State | None = None  # carried to the next update, (L, B, H) each
-    update: int = 0
-    seconds: float = 0.0  # spent training
-    recent: list[float] = field(default_factory=list)  # losses since the last point of the curve
-    curve: list[list[float]] = field(default_factory=list)  # update, nats/char, validation
-
-    @property
-    def glance_is_due(self) -> bool:
-        every = max(1, self.recipe.updates // 20)
-        return bool(self.recent) and (
-            self.update % every == 0 or self.update == self.recipe.updates
-        )
-
-
-class Stopped(Exception):
-    """Somebody asked to stop."""
-
-
-def new_run(recipe: Recipe, data: str, digest: str, vocabulary: datasets.Vocabulary) -> Run:
-    model = CharLM(len(vocabulary), recipe, np.random.default_rng(recipe.seed))
-    optimizer = optim.Adam(model.parameters(), lr=recipe.lr)
-    return Run(recipe, data, digest, vocabulary, model, optimizer)
-
-
 def train_step(run: Run, inputs: np.ndarray, targets: np.ndarray) -> float:
     """One update on (T, B) characters; the mean loss before it, in nats."""
+    start = time.monotonic()
     logits, state = run.model(inputs, run.state)
     loss = nn.cross_entropy(logits, targets)
     run.model.zero_grad()
     loss.backward()
-    optim.clip_grad_norm_(run.model.parameters(), run.recipe.clip)
+    norm = optim.clip_grad_norm_(run.model.parameters(), run.recipe.clip)
+    refuse_divergence(run.update + 1, float(loss.item()), norm)
     run.optimizer.lr = learning_rate(run.recipe, run.update)
     run.optimizer.step()
     run.state = (state[0].detach(), state[1].detach())
     run.update += 1
+    run.read += int((targets >= 0).sum())
+    run.seconds += time.monotonic() - start
     return float(loss.item())
+
+
+def refuse_divergence(update: int, loss: float, norm: float = 0.0) -> None:
+    if not (loss < DIVERGED and math.isfinite(norm)):
+        got = f"a gradient of norm {norm}" if loss < DIVERGED else f"a loss of {loss:g}"
+        raise ValueError(
+            f"update {update}: expected a finite gradient and a loss below {DIVERGED:g} nats/char, "
+            f"got {got}; start anew with a lower --lr and another --out (what was saved stays)"
+        )
 
 
 def evaluate(model: CharLM, ids: np.ndarray, interrupt: Interrupt, count: int = 64) -> float:
@@ -166,26 +166,31 @@ def evaluate(model: CharLM, ids: np.ndarray, interrupt: Interrupt, count: int = 
 def train(
     run: Run, train_ids: np.ndarray, valid_ids: np.ndarray, path: Path, interrupt: Interrupt
 ) -> None:
-    """Update until the recipe is done; save now and then."""
+    """Update until the recipe is done; look at the validation split and save now and then."""
     recipe, saved = run.recipe, time.monotonic()
     inputs, targets = streams(train_ids, recipe.batch)
-    pieces = max(1, len(inputs) // recipe.length)
+    steps, pieces = len(inputs), math.ceil(len(inputs) / recipe.length)
+    every = max(1, recipe.updates // 20)
     with tqdm(total=recipe.updates, initial=run.update, unit="update", dynamic_ncols=True) as bar:
         bar.mininterval = 0.1 if sys.stderr.isatty() else 10.0
         while True:
-            if run.glance_is_due:
+            if run.recent and (run.update % every == 0 or run.update == recipe.updates):
                 glance = evaluate(run.model, valid_ids[:GLANCE], interrupt)
+                refuse_divergence(run.update, glance)
                 run.curve.append([run.update, float(np.mean(run.recent)), glance])
                 run.recent.clear()
+                log(
+                    path,
+                    **dict(zip(("update", "training", "validation"), run.curve[-1], strict=True)),
+                )
             if run.update == recipe.updates:
                 return
-            start, piece = time.monotonic(), run.update % pieces
+            piece = run.update % pieces
             if piece == 0:
                 run.state = None  # the streams begin again
-            here = slice(piece * recipe.length, (piece + 1) * recipe.length)
+            here = slice(steps * piece // pieces, steps * (piece + 1) // pieces)
             run.recent.append(train_step(run, inputs[here], targets[here]))
-            run.seconds += time.monotonic() - start
-            bar.set_postfix_str(progress(run, inputs[here].size), refresh=False)
+            bar.set_postfix_str(progress(run), refresh=False)
             bar.update()
             if interrupt.requested:
                 raise Stopped
@@ -194,10 +199,9 @@ def train(
                 saved = time.monotonic()
 
 
-def progress(run: Run, size: int) -> str:
-    rate = run.update * size / run.seconds
-    mean = float(np.mean(run.recent))
-    return f"loss {run.recent[-1]:.3f}, {mean:.3f} nats/char, {rate:,.0f} chars/s"
+def progress(run: Run) -> str:
+    loss, mean, rate = run.recent[-1], np.mean(run.recent), run.read / run.seconds
+    return f"loss {loss:.3f}, {mean:.3f} nats/char, {rate:,.0f} chars/s"
 
 
 # Checkpoints
@@ -209,29 +213,29 @@ def save(run: Run, path: Path) -> None:
     if run.state is not None:
         arrays |= {"carried.h": run.state[0].numpy(), "carried.c": run.state[1].numpy()}
     arrays |= {"curve": np.reshape(run.curve, (-1, 3)), "recent": np.array(run.recent)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    saving.save(path, arrays, {
-        "script": "char_lm", "recipe": asdict(run.recipe), "data": run.data, "digest": run.digest,
-        "characters": run.vocabulary.characters, "update": run.update, "seconds": run.seconds,
-    })  # fmt: skip
+    saving.save(path, arrays, {"script": "char_lm", **asdict(run)})
 
 
 def restore(path: Path) -> Run:
     arrays, state = saving.load(path)
-    if state.get("script") != "char_lm":
-        raise saving.CheckpointError(f"{path}: expected a checkpoint of char_lm, got another's")
-    vocabulary = datasets.Vocabulary(state["characters"])
-    run = new_run(Recipe(**state["recipe"]), state["data"], state["digest"], vocabulary)
 
     def group(name: str) -> dict[str, np.ndarray]:
         return {n.removeprefix(name): a for n, a in arrays.items() if n.startswith(name)}
 
-    run.model.load_state_dict(group("model."))
-    run.optimizer.load_state_dict(group("optimizer."))
-    carried = group("carried.")
-    run.state = (tg.Tensor(carried["h"]), tg.Tensor(carried["c"])) if carried else None
-    run.update, run.seconds = state["update"], state["seconds"]
-    run.curve, run.recent = arrays["curve"].tolist(), arrays["recent"].tolist()
+    try:
+        if (script := state.pop("script", None)) != "char_lm":
+            raise ValueError(f"one of {script}")
+        run = Run(**state | {"recipe": Recipe(**state["recipe"])})
+        run.model.load_state_dict(group("model."))
+        run.optimizer.load_state_dict(group("optimizer."))
+        run.curve, run.recent = arrays["curve"].tolist(), arrays["recent"].tolist()
+    except (KeyError, TypeError, ValueError) as error:
+        raise saving.CheckpointError(
+            f"{path}: expected a checkpoint of this version of char_lm, got {error}; "
+            "name another folder with --out"
+        ) from None
+    if "carried.h" in arrays:
+        run.state = (tg.Tensor(arrays["carried.h"]), tg.Tensor(arrays["carried.c"]))
     return run
 
 
@@ -252,131 +256,158 @@ def sample(run: Run, count: int, temperature: float, prompt: str, seed: int) -> 
     return text
 
 
-def draw_curve(run: Run, path: str) -> None:
+def draw_curve(run: Run, losses: dict[str, float], path: Path) -> None:
     """The loss against the updates, as a picture."""
     from matplotlib.figure import Figure
 
     update, nats, valid = np.array(run.curve).T
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
-    axes.plot(update, nats, label="training (mean since the last point)")
-    axes.plot(update, valid, label=f"validation (first {GLANCE:,} characters)")
-    axes.set(xlabel="update", ylabel="nats per character", title=f"char_lm on {run.data}")
+    axes.plot(update, nats, ".-", label="training (mean since the last point)")
+    axes.plot(update, valid, ".-", label=f"validation (at most {GLANCE:,} characters)")
+    axes.axhline(losses["bigrams"], color="gray", ls="--", label="bigrams")
+    title = f"char_lm on {Path(run.data).name}: {losses['validation']:z.4f} nats/char"
+    axes.set(xlabel="update", ylabel="nats per character", title=title)
     axes.grid(alpha=0.3)
     axes.legend()
     figure.savefig(path, dpi=120)
 
 
-def result(run: Run, losses: dict[str, float]) -> dict[str, Any]:
-    """What a table of results needs to know of a run."""
+def log(path: Path, **line: Any) -> None:
+    with open(path.with_name("log.jsonl"), "a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def report(run: Run, losses: dict[str, float], path: Path) -> dict[str, Any]:
+    """Writes down what a table of results needs to know of a run."""
     versions = {"python": platform.python_version(), "numpy": np.__version__}
-    return {
-        "command": f"python -m zoo.char_lm --data {run.data}",
+    name, size = Path(run.data).name, len(run.characters)
+    found = {
+        "command": run.command,
         "recipe": asdict(run.recipe),
-        "text": {"name": run.data, "sha256": run.digest, "vocabulary": len(run.vocabulary)},
+        "text": {"name": name, "sha256": run.digest, "vocabulary": size},
         "nats per character": losses,
         "minutes of training": run.seconds / 60,
-        "characters per second": run.update * run.recipe.batch * run.recipe.length / run.seconds,
+        "characters per second": run.read / run.seconds,
         "versions": versions | {"tinygrad_rnn": tg.__version__},
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
+    log(path, **found)
+    path.with_name("result.json").write_text(json.dumps(found, indent=1) + "\n")
+    return found
 
 
 # Command line
-
-
-def at_least(least: float, kind: type = int) -> Any:
-    def number(text: str) -> Any:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = None
-        if value is None or not least <= value < math.inf:
-            raise argparse.ArgumentTypeError(
-                f"expected a {'whole ' * (kind is int)}number of at least {least}, got {text}"
-            )
-        return value
-
-    return number
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m zoo.char_lm", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    add = parser.add_argument
-    add("--data", default="stdlib", help="stdlib, tiny-shakespeare, or a text file's path")
+    add, mode = parser.add_argument, parser.add_mutually_exclusive_group()
+    whole, warm = between(int, 1, 10**9), between(float, 1e-3, 1e3)
+    add(
+        "--data",
+        metavar="NAME",
+        help="stdlib (the default), tiny-shakespeare, or a text file's path",
+    )
     add(
         "--out",
         type=Path,
-        help="folder for checkpoint and result (default: runs/char_lm-DATA, then -2 ...)",
+        metavar="DIR",
+        help="folder of the checkpoint (default: runs/char_lm-DATA, -2, ...)",
     )
-    add("--resume", action="store_true", help="go on from the checkpoint in --out")
-    add("--sample", type=at_least(1), metavar="N", help="write N characters from the checkpoint")
-    add("--temperature", type=at_least(1e-3, float), default=0.7, help="of --sample (default: 0.7)")
-    add("--prompt", default="\n", help="what --sample goes on from (default: a new line)")
-    add("--curve", metavar="PNG", help="draw the loss against the updates")
-    recipe = parser.add_argument_group("recipe", "by default what suits the data")
-    for f in fields(Recipe):
-        whole = f.type == "int"
-        least = 0 if f.name == "seed" else 1 if whole else 1e-9
-        recipe.add_argument(f"--{f.name}", type=at_least(least, int if whole else float))
-    return parser.parse_args(argv)
+    mode.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    mode.add_argument("--sample", type=whole, metavar="N", help="only write N characters from it")
+    add(
+        "--temperature",
+        type=warm,
+        metavar="X",
+        default=0.7,
+        help="divides the logits (default: 0.7)",
+    )
+    add(
+        "--prompt",
+        metavar="TEXT",
+        help="what the model's own text goes on from (default: a new line)",
+    )
+    add("--curve", type=png, metavar="PNG", help="draw the loss against the updates")
+    recipe = parser.add_argument_group("recipe")
+    for name, hint in get_type_hints(Recipe, include_extras=True).items():
+        kind, meaning = get_args(hint)
+        taken = a_seed if name == "seed" else whole if kind is int else between(float, 1e-9, 1e9)
+        about = f"{meaning} (default: {getattr(Recipe, name)})"
+        recipe.add_argument(
+            f"--{name}", type=taken, metavar="N" if kind is int else "X", help=about
+        )
+    options = parser.parse_args(argv)
+    if options.curve and not options.curve.parent.is_dir():
+        parser.error(f"--curve: expected a name in an existing folder, got {options.curve}")
+    options.command = typed("zoo.char_lm", argv)
+    options.recipe = {n: v for n in asdict(Recipe()) if (v := getattr(options, n)) is not None}
+    return options
 
 
 def place(options: argparse.Namespace) -> Path:
     """Where the checkpoint is, or will be: never where another run's stands."""
-    name = "checkpoint.safetensors"
-    if options.out:
-        if (options.out / name).exists() and not (options.resume or options.sample):
-            raise ValueError(
-                f"--out: expected a folder without a checkpoint, got {options.out}; "
-                "pass --resume to go on with it, or name another folder"
-            )
-        return Path(options.out / name)
-    first = Path("runs") / f"char_lm-{Path(options.data).stem}"
-    numbered = (first.with_name(f"{first.name}-{k}") for k in itertools.count(2))
-    folder = first
-    for following in numbered:
-        if not (folder / name).exists():
-            break
-        newest, folder = folder, following
-    resumes = (options.resume or options.sample) and folder != first
-    return (newest if resumes else folder) / name
+    first: Path = options.out or Path("runs") / f"char_lm-{Path(options.data or 'stdlib').stem}"
+    numbers = range(2, 2 if options.out else 1000)
+    folders = [first, *(first.with_name(f"{first.name}-{k}") for k in numbers)]
+    saved = {f: [c.stat().st_mtime for c in f.glob("checkpoint*.safetensors")] for f in folders}
+    if not (options.resume or options.sample):
+        folder = next((f for f in folders if not saved[f]), None)
+        wrong = "without a checkpoint, it has one; pass --resume to go on, or name another folder"
+    else:
+        folder = max((f for f in folders if saved[f]), key=lambda f: max(saved[f]), default=None)
+        wrong = "with a checkpoint, it has none; train one first, or name its folder with --out"
+    if folder is None:
+        raise ValueError(f"{first}: expected a folder {wrong}")
+    return folder / "checkpoint.safetensors"
 
 
-def prepare(options: argparse.Namespace, path: Path, text: datasets.Text) -> Run:
-    """A new run, or the one in the checkpoint, told in one line."""
-    asked = {f.name: v for f in fields(Recipe) if (v := getattr(options, f.name)) is not None}
-    digest = hashlib.sha256(text.text.encode("utf-8", "surrogatepass")).hexdigest()
-    if not options.resume:
-        recipe = replace(RECIPES.get(text.name, Recipe()), **asked)
-        return new_run(recipe, text.name, digest, datasets.Vocabulary(text.text))
-    run = restore(path)
-    if run.digest != digest:
+def prepare(options: argparse.Namespace, path: Path) -> tuple[Run, np.ndarray, np.ndarray]:
+    """A new run, or the one in the checkpoint, and the text's two parts."""
+    run = restore(path) if options.resume else None
+    text = datasets.load_text(options.data or (run.data if run else "stdlib"))
+    train_text, valid_text = datasets.split(text.text)
+    if min(len(train_text), len(valid_text)) < 2:
         raise ValueError(
-            f"--resume: expected the text that {path} was trained on ({run.data}), got another "
-            f"under the name {text.name}; give the same --data, or start anew with another --out"
+            f"{text.name}: expected at least 11 characters, got {len(text.text)}; choose a longer "
+            "text: a tenth of it is for validation, and must have a character to predict"
         )
-    for name, value in asked.items():
-        if getattr(run.recipe, name) != value:
-            raise ValueError(
-                f"--resume: expected --{name} {getattr(run.recipe, name)} as in {path}, "
-                f"got {value}; drop --{name}, or start anew with another --out"
-            )
-    return run
+    digest = hashlib.sha256(text.text.encode()).hexdigest()
+    if run is None:
+        characters = datasets.Vocabulary(text.text).characters
+        run = Run(Recipe(**options.recipe), options.command, text.name, digest, characters)
+    recipe = asdict(run.recipe)
+    wrong = [f"--{n} {recipe[n]}" for n, v in options.recipe.items() if recipe[n] != v]
+    if run.digest != digest:
+        wrong.insert(0, f"the same text as before in --data {run.data}")
+    if wrong:
+        raise ValueError(
+            f"--resume: {path}: expected {' and '.join(wrong)}, got something else; "
+            "leave that option out, or start anew with another --out"
+        )
+    print(f"text: {text.source}; {len(text.text):,} characters, {len(run.characters)} distinct")
+    print("recipe:", *(f"--{n} {v}" for n, v in recipe.items()), flush=True)
+    return run, run.vocabulary.encode(train_text), run.vocabulary.encode(valid_text)
+
+
+def opening(options: argparse.Namespace, run: Run) -> str:
+    """What the model's own text goes on from."""
+    prompt: str = options.prompt or ("\n" if "\n" in run.characters else run.characters[0])
+    if strange := sorted(set(prompt) - set(run.characters)):
+        raise ValueError(f"--prompt: expected characters of the text, got {strange}; drop them")
+    return prompt
 
 
 def run_training(options: argparse.Namespace, path: Path) -> dict[str, Any]:
-    text = datasets.load_text(options.data)
-    train_text, valid_text = datasets.split(text.text)
-    run = prepare(options, path, text)
-    train_ids, valid_ids = (run.vocabulary.encode(t) for t in (train_text, valid_text))
-    size = len(run.vocabulary)
-    print(
-        f"text: {text.source}; {len(train_ids):,} + {len(valid_ids):,} characters, {size} distinct"
-    )
-    print("recipe:", " ".join(f"--{n} {v}" for n, v in asdict(run.recipe).items()))
+    run, train_ids, valid_ids = prepare(options, path)
+    prompt, size = opening(options, run), len(run.characters)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    log(path, command=options.command, recipe=asdict(run.recipe), update=run.update)
+    if not options.resume:
+        save(run, path)
     with Interrupt() as interrupt:
         try:
             train(run, train_ids, valid_ids, path, interrupt)
@@ -388,17 +419,16 @@ def run_training(options: argparse.Namespace, path: Path) -> dict[str, Any]:
             }
         except Stopped:
             save(run, path)
-            print(f"stopped after update {run.update}; --resume goes on from {path}")
+            words = shlex.join(["--resume", "--data", run.data, "--out", str(path.parent)])
+            print(f"saved after update {run.update}; go on with {words}", file=sys.stderr)
             raise SystemExit(interrupt.exit_code) from None
-    found = result(run, losses)
-    path.with_name("result.json").write_text(json.dumps(found, indent=1) + "\n")
-    if options.curve:
-        draw_curve(run, options.curve)
-    print(sample(run, 600, options.temperature, options.prompt, run.recipe.seed))
+    found = report(run, losses, path)
+    print(sample(run, 600, options.temperature, prompt, run.recipe.seed))
     print(f"\ncheckpoint {path}; {run.seconds / 60:.1f} minutes of training")
-    for name in ("unigrams", "bigrams"):
-        print(f"{name:10} {losses[name]:.4f} nats/char")
-    print(f"validation {losses['validation']:.4f} nats/char")
+    for name, loss in losses.items():
+        print(f"{name:10} {loss:z.4f} nats/char", flush=True)
+    if options.curve:
+        draw_curve(run, losses, options.curve)
     return found
 
 
@@ -406,16 +436,23 @@ def main(argv: Sequence[str] | None = None) -> Any:
     options = parse(argv)
     try:
         path = place(options)
-        if options.sample:
-            run = restore(path)
-            text = sample(run, options.sample, options.temperature, options.prompt, run.recipe.seed)
-            print(text)
-            return text
-        return run_training(options, path)
-    except (ValueError, OSError, ImportError) as error:
+        if options.sample is None:
+            return run_training(options, path)
+        run = restore(path)
+        seed = options.recipe.get("seed", run.recipe.seed)
+        text = sample(run, options.sample, options.temperature, opening(options, run), seed)
+        print(f"from {path}, update {run.update} of {run.recipe.updates}", file=sys.stderr)
+        print(text)
+        return text
+    except KeyboardInterrupt:
+        print("char_lm: stopped at once; --resume goes on from what was saved", file=sys.stderr)
+        raise SystemExit(130) from None
+    except (ValueError, OSError, ImportError, MemoryError) as error:
         print(f"char_lm: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
 if __name__ == "__main__":
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     main()

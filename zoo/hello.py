@@ -27,12 +27,13 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 import tinygrad_rnn as tg
+from zoo.arguments import a_seed, between
 
 LETTERS = "helo"
 INPUT, TARGET = "hell", "ello"
@@ -172,24 +173,6 @@ def report(metrics: Metrics, steps: int) -> None:
 # The command
 
 
-def between(kind: type[int] | type[float], low: float, high: float) -> Callable[[str], float]:
-    """A converter of arguments that takes numbers of a kind from `low` to `high` only."""
-
-    def convert(text: str) -> float:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = math.nan
-        if not low <= value <= high:
-            noun = "a whole number" if kind is int else "a number"
-            raise argparse.ArgumentTypeError(
-                f"expected {noun} in {low}..{high}, got {text!r}; leave it out for the default"
-            )
-        return value
-
-    return convert
-
-
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     description, _, rest = (__doc__ or "").partition("\n")
     parser = argparse.ArgumentParser(
@@ -206,9 +189,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--lr", type=between(float, 1e-6, 10), default=0.5, help="learning rate (%(default)s)"
     )
-    parser.add_argument(
-        "--seed", type=between(int, 0, 2**32 - 1), default=0, help="of the weights (%(default)s)"
-    )
+    parser.add_argument("--seed", type=a_seed, default=0, help="of the weights (%(default)s)")
     return parser.parse_args(argv)
 
 

@@ -13,13 +13,15 @@ SUPPORTED = "float32, float64, an integer type or bool"
 DTYPES = frozenset(map(np.dtype, "fd?bBhHiIlLqQ"))
 
 
-def array_of(values: Any, where: str) -> np.ndarray:
-    """An array by this project's rules: lists and Python numbers become float32 or int64."""
+def array_of(values: Any, where: str, dtype: Any = None) -> np.ndarray:
+    """An array of `dtype`; if None, lists and Python numbers become float32 or int64."""
     try:
         array = np.asarray(values)
     except ValueError:
         raise ValueError(f"{where}: expected rows of equal length, got ragged {values!r}") from None
     own = dtype_of(array.dtype, where)
+    if dtype is not None:
+        return array.astype(dtype_of(dtype, where), copy=False)
     keeps = isinstance(values, (np.ndarray, np.generic)) or holds_arrays(values)
     return array.astype(own if keeps or own.kind != "f" else np.float32, copy=False)
 
@@ -39,10 +41,10 @@ def dtype_of(dtype: Any, where: str) -> np.dtype:
 
 
 def holds_arrays(values: Any) -> bool:
-    """Whether a (nested) list holds NumPy values, which keep their dtype."""
+    """Whether a (nested) list holds arrays, NumPy numbers or Tensors, which keep their dtype."""
     while isinstance(values, (list, tuple)) and values:
         values = values[0]
-    return isinstance(values, (np.ndarray, np.generic))
+    return isinstance(values, (np.ndarray, np.generic, Value))
 
 
 def operand(value: Any, where: str) -> Any:
@@ -107,7 +109,7 @@ def explain(
     name: str, forward: Callable[..., Any], error: Exception, arguments: tuple[Any, ...]
 ) -> Exception:
     """The error to raise instead of `error`: a user's own primitive keeps its own."""
-    if not forward.__module__.startswith("tinygrad_rnn."):
+    if not (forward.__module__ or "").startswith("tinygrad_rnn."):
         error.add_note(f"in primitive {name!r}, on {shapes(arguments)}")
         return error
     if str(error).startswith(f"{name}: expected "):

@@ -35,6 +35,11 @@ def _zero_like(value: Tensor) -> Tensor:
     return Tensor(np.zeros(value.shape, value.dtype))
 
 
+def _followed(values: Sequence[Any]) -> bool:
+    """Whether what is computed from `values` is recorded."""
+    return MODE.get().recording and any(isinstance(v, Value) and v._node for v in values)
+
+
 class _Run:
     """One recorded call of `fn` at fresh inputs."""
 
@@ -165,8 +170,7 @@ def vjp(fn: Callable[..., Any], *primals: Any) -> tuple[Any, Callable[..., tuple
     def pull(*cotangents: Any) -> tuple[Tensor, ...]:
         gs = cotangents[0] if several and len(cotangents) == 1 else cotangents
         fitting("vjp", "cotangent", outputs, gs)
-        graph = any(isinstance(g, Value) and g._node is not None for g in gs)
-        return call.pull(outputs, gs, graph)
+        return call.pull(outputs, gs, graph=_followed(gs))
 
     values = tuple(call.settled(v) for v in outputs)
     return (values if several else values[0]), pull
@@ -185,21 +189,24 @@ def jvp(fn: Callable[..., Any], primals: Sequence[Any], tangents: Sequence[Any])
     fitting("jvp", "tangent", primals, tangents)
     call = _Run(fn, primals, range(len(primals)))
     outputs = call.outputs("jvp")
-    cotangents = [_fresh(_zero_like(v)) for v in outputs]
+    live = [v for v in outputs if v.requires_grad]
+    cotangents = [_fresh(_zero_like(v)) for v in live]
+    outer = call.outer or _followed(tangents)
     with switched(recording=True):
-        gradients = call.pull(outputs, cotangents, graph=True)
+        gradients = call.pull(live, cotangents, graph=True)
         dependent = [(d, t) for d, t in zip(gradients, tangents, strict=True) if d.requires_grad]
-        pushed: Sequence[Tensor | None] = [None] * len(outputs)
+        pushed: Sequence[Tensor | None] = [None] * len(live)
         if dependent:
             pushed = _grad(
                 [d for d, _ in dependent],
                 cotangents,
                 [Tensor(t, dtype=d.dtype) if not isinstance(t, Value) else t for d, t in dependent],
-                create_graph=call.outer,
+                create_graph=outer,
                 allow_unused=True,
             )
     settled = tuple(call.settled(v) for v in outputs)
-    moved = tuple(_zero_like(v) if d is None else d for v, d in zip(outputs, pushed, strict=True))
+    found = {id(v): d for v, d in zip(live, pushed, strict=True) if d is not None}
+    moved = tuple(found[id(v)] if id(v) in found else _zero_like(v) for v in outputs)
     several = isinstance(call.result, (tuple, list))
     return (settled, moved) if several else (settled[0], moved[0])
 

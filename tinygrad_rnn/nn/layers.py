@@ -10,7 +10,7 @@ from tinygrad_rnn.autograd.ops.index import embedding
 from tinygrad_rnn.autograd.ops.linalg import linear
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.nn import init
-from tinygrad_rnn.nn.module import Module, Parameter
+from tinygrad_rnn.nn.module import Module, Parameter, check_dtype
 
 
 class Linear(Module):
@@ -23,6 +23,10 @@ class Linear(Module):
 
     Shapes:
         x (..., I)  ->  (..., O);  weight (O, I), bias (O,)
+
+    Raises:
+        ValueError: if the last axis of x is not I.
+        TypeError: if x has another dtype than the weights.
 
     Names and initialisation as in PyTorch.
 
@@ -45,6 +49,7 @@ class Linear(Module):
         self.bias: Parameter | None = init.uniform(out_features, **fan) if bias else None
 
     def __call__(self, x: Tensor) -> Tensor:
+        check_dtype("Linear", "x", x, self.weight.dtype)
         output: Tensor = linear(x, self.weight, self.bias)
         return output
 
@@ -61,6 +66,7 @@ class Embedding(Module):
 
     Raises:
         IndexError: if an id is outside 0..V-1.
+        TypeError: if the ids are no integers.
 
     >>> import tinygrad_rnn as tg
     >>> tg.nn.Embedding(10, 4)([[1, 2, 3]]).shape

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.autograd.ops.elementwise import where
 from tinygrad_rnn.autograd.ops.index import take_along_axis, whole
 from tinygrad_rnn.autograd.ops.reduce import log_softmax, sum
 from tinygrad_rnn.autograd.ops.shape import expand_dims, squeeze
@@ -20,19 +21,25 @@ def cross_entropy(
     Args:
         logits: scores of V classes along the last axis.
         targets: the right class, 0..V-1, or `ignore_index` to leave a place out.
-        reduction: "mean" over the places that count, "sum", or "none".
+        reduction: "mean" over the places that count (NaN if none does), "sum", or "none".
 
     Shapes:
         logits (..., V), targets (...) integers  ->  () or, for "none", (...)
 
     Raises:
         IndexError: if a target is no class.
+        TypeError: if the logits are no floating-point Tensor or the targets no integers.
         ValueError: if the shapes or the reduction do not fit.
 
     >>> import tinygrad_rnn as tg
     >>> round(tg.nn.cross_entropy(tg.zeros(2, 4), [1, 3]).item(), 4)
     1.3863
     """
+    if not isinstance(logits, Tensor) or logits.dtype.kind != "f" or not logits.ndim:
+        raise TypeError(
+            f"cross_entropy: expected logits as a floating-point Tensor (..., V), got {logits!r}; "
+            "convert with tg.Tensor(logits, dtype='float32')"
+        )
     labels = whole(targets, "cross_entropy")
     classes = logits.shape[-1]
     if labels.shape != logits.shape[:-1]:
@@ -54,7 +61,7 @@ def cross_entropy(
     places = expand_dims(np.where(counts, labels, 0), -1)
     losses: Tensor = -squeeze(take_along_axis(log_softmax(logits), places, -1), -1)
     if not counts.all():
-        losses = losses * counts.astype(logits.dtype)
+        losses = where(counts, losses, 0.0)
     if reduction == "none":
         return losses
     total: Tensor = sum(losses) if reduction == "sum" else sum(losses) / int(counts.sum())

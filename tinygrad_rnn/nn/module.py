@@ -20,6 +20,21 @@ class Parameter(Tensor):
         super().__init__(array, requires_grad, dtype)
 
 
+def check_dtype(where: str, name: str, value: Any, dtype: np.dtype) -> None:
+    """Raise unless what a layer is given has the dtype of its weights."""
+    got = value.dtype if hasattr(value, "dtype") else type(value).__name__
+    if got is not dtype and str(got) != str(dtype):
+        raise TypeError(
+            f"{where}: expected {name} of the weights' dtype {dtype}, got {got}; "
+            f"convert with .astype('{dtype}') or tg.Tensor({name}, dtype='{dtype}')"
+        )
+
+
+def _fits(array: np.ndarray, parameter: Parameter) -> bool:
+    same_shape = array.shape == parameter.shape
+    return same_shape and np.can_cast(array.dtype, parameter.dtype, "same_kind")
+
+
 class Module:
     """Base of all layers: attributes that are parameters or modules make up the tree.
 
@@ -60,24 +75,26 @@ class Module:
         return {n: v.numpy().copy() for n, v in self._named() if isinstance(v, Parameter)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Write arrays into the parameters; names and shapes must agree, or nothing is changed.
+        """Write arrays into the parameters; names, shapes and kinds must agree, or nothing is
+        changed.
 
         Raises:
-            ValueError: naming the missing, unexpected or wrongly shaped arrays.
+            ValueError: naming the missing, unexpected or wrong arrays.
         """
         own = {n: v for n, v in self._named() if isinstance(v, Parameter)}
         arrays = {n: np.asarray(a) for n, a in state.items()}
         missing, extra = sorted(own.keys() - arrays.keys()), sorted(arrays.keys() - own.keys())
-        shapes = [
-            f"{n}: expected {own[n].shape}, got {arrays[n].shape}"
-            for n in own
-            if n in arrays and own[n].shape != arrays[n].shape
+        wrong = [
+            f"{n}: expected {p.shape} {p.dtype}, got {arrays[n].shape} {arrays[n].dtype}"
+            for n, p in own.items()
+            if n in arrays and not _fits(arrays[n], p)
         ]
-        if missing or extra or shapes:
+        if missing or extra or wrong:
             raise ValueError(
                 f"load_state_dict: expected the parameters of {type(self).__name__}, got "
-                f"missing {missing}, unexpected {extra}, wrong shapes {shapes}"
+                f"missing {missing}, unexpected {extra}, wrong {wrong}"
             )
+        arrays = {n: arrays[n].astype(p.dtype) for n, p in own.items()}
         for name, parameter in own.items():
             assign(parameter, arrays[name])
 
@@ -96,4 +113,5 @@ class Module:
     def zero_grad(self) -> None:
         """Forget the gradients of all parameters."""
         for parameter in self.parameters():
-            parameter.grad = None
+            if parameter.requires_grad:
+                parameter.grad = None

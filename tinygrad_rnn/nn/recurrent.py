@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.autograd.graph import shape_of
 from tinygrad_rnn.autograd.ops.shape import stack, unstack
 from tinygrad_rnn.autograd.scan import scan
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.nn import cells, init
-from tinygrad_rnn.nn.module import Module
+from tinygrad_rnn.nn.module import Module, check_dtype
 
 
 class LSTM(Module):
@@ -31,7 +32,7 @@ class LSTM(Module):
 
     Raises:
         ValueError: if x or a state has another shape.
-        TypeError: if x has another dtype than the weights.
+        TypeError: if x or a state has another dtype than the weights, or the state is no pair.
 
     Gers, Schmidhuber & Cummins (2000), Learning to Forget, §3. Gate order, names and
     initialisation as in PyTorch.
@@ -74,13 +75,11 @@ class LSTM(Module):
         self, x: Tensor, state: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
         dtype = self.weights(0)[0].dtype
-        self._check(x, dtype)
+        self._check_input(x, dtype)
         shape = (self.num_layers, x.shape[1], self.hidden_size)
         if state is None:
             state = (Tensor(np.zeros(shape, dtype)), Tensor(np.zeros(shape, dtype)))
-        for name, s in zip(("h_0", "c_0"), state, strict=True):
-            if s.shape != shape:
-                raise ValueError(f"LSTM: expected {name} of shape {shape}, got {s.shape}")
+        self._check_state(state, shape, dtype)
         last = []
         for k, start in enumerate(zip(*map(unstack, state), strict=True)):
             x, end = scan(cells.lstm, x, start, self.weights(k))
@@ -88,14 +87,25 @@ class LSTM(Module):
         h_n, c_n = (stack(s) for s in zip(*last, strict=True))
         return x, (h_n, c_n)
 
-    def _check(self, x: Tensor, dtype: np.dtype) -> None:
-        if x.ndim != 3 or x.shape[2] != self.input_size:
+    def _check_input(self, x: Tensor, dtype: np.dtype) -> None:
+        shape = shape_of(x)
+        if len(shape) != 3 or shape[2] != self.input_size:
             raise ValueError(
-                f"LSTM: expected x of shape (T, B, {self.input_size}), got {x.shape}; "
+                f"LSTM: expected x of shape (T, B, {self.input_size}), got {shape}; "
                 "the layer is time-major: for batch-major input pass tg.swapaxes(x, 0, 1)"
             )
-        if x.dtype != dtype:
+        check_dtype("LSTM", "x", x, dtype)
+
+    def _check_state(self, state: Any, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        if not isinstance(state, (tuple, list)) or len(state) != 2:
             raise TypeError(
-                f"LSTM: expected x of the weights' dtype {dtype}, got {x.dtype}; "
-                f"convert with x.astype('{dtype}')"
+                f"LSTM: expected the state as a pair (h_0, c_0), got {type(state).__name__}"
+                f"{f' of {len(state)}' if isinstance(state, (tuple, list)) else ''}"
             )
+        for name, s in zip(("h_0", "c_0"), state, strict=True):
+            if shape_of(s) != shape:
+                raise ValueError(
+                    f"LSTM: expected {name} of shape {shape}, got {shape_of(s)}; "
+                    "a state is (L, B, H): one row per layer and sequence"
+                )
+            check_dtype("LSTM", name, s, dtype)

@@ -21,7 +21,9 @@ class Adam(Optimizer):
         params: tensors with requires_grad.
         lr: learning rate.
         betas: decay of the two moments, each in [0, 1).
-        eps: ε, added to the denominator.
+        eps: ε, added to the denominator, at least 0.
+
+    t counts the steps of each parameter: those in which it had a gradient.
 
     Kingma & Ba (2015), Adam: A Method for Stochastic Optimization, Algorithm 1.
 
@@ -43,15 +45,17 @@ class Adam(Optimizer):
         eps: float = 1e-8,
     ) -> None:
         super().__init__(params, lr)
-        if not all(0 <= b < 1 for b in betas):
-            raise ValueError(f"Adam: expected betas in [0, 1), got {betas}")
+        if len(betas) != 2 or not all(0 <= b < 1 for b in betas):
+            raise ValueError(f"Adam: expected two betas in [0, 1), got {betas}")
+        if not eps >= 0:
+            raise ValueError(f"Adam: expected eps of at least 0, got {eps}")
         self.betas, self.eps = betas, eps
 
-    def update(self, p: np.ndarray, g: np.ndarray, state: dict[str, np.ndarray]) -> None:
+    def update(self, p: np.ndarray, g: np.ndarray, state: dict[str, np.ndarray], t: int) -> None:
         (b1, b2), m, v = self.betas, state["exp_avg"], state["exp_avg_sq"]
         m *= b1
         m += (1 - b1) * g
         v *= b2
         v += (1 - b2) * (g * g)
-        size = self.lr / (1 - b1**self.steps)
-        p -= size * m / (np.sqrt(v) / math.sqrt(1 - b2**self.steps) + self.eps)
+        size = self.lr / (1 - b1**t)
+        p -= size * m / (np.sqrt(v) / math.sqrt(1 - b2**t) + self.eps)

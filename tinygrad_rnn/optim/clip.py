@@ -10,11 +10,11 @@ import numpy as np
 from tinygrad_rnn.autograd.tensor import Tensor
 
 
-def clip_grad_norm_(params: Iterable[Tensor], max_norm: float) -> float:
+def clip_grad_norm_(params: Tensor | Iterable[Tensor], max_norm: float) -> float:
     """Scale all gradients together so that their common norm is at most `max_norm`.
 
     Args:
-        params: tensors; those without a gradient are passed over.
+        params: a tensor or several; those without a gradient are passed over.
         max_norm: the largest norm allowed, above 0.
 
     Returns:
@@ -30,8 +30,9 @@ def clip_grad_norm_(params: Iterable[Tensor], max_norm: float) -> float:
     """
     if not max_norm > 0:
         raise ValueError(f"clip_grad_norm_: expected max_norm above 0, got {max_norm}")
-    pairs = [(p, p.grad._data) for p in params if p.grad is not None]
-    norm = math.sqrt(sum(float(np.vdot(g, g)) for _, g in pairs))
+    several = [params] if isinstance(params, Tensor) else params
+    pairs = [(p, p.grad._data) for p in several if p.grad is not None]
+    norm = math.sqrt(sum(float(np.square(g, dtype=np.float64).sum()) for _, g in pairs))
     if max_norm < norm < math.inf:
         for p, g in pairs:
             p.grad = Tensor(g * (max_norm / norm))

@@ -40,6 +40,7 @@ from typing import NamedTuple
 import numpy as np
 
 import tinygrad_rnn as tg
+from zoo.arguments import a_seed, between, png
 
 INPUTS, HIDDEN, CLASSES = 3, 2, 4  # I, H, V
 TOLERANCE = 1e-12  # of each |hand - engine|
@@ -303,26 +304,6 @@ def picture(text: str, path: Path) -> None:
 # The command
 
 
-def whole(low: int, high: int) -> Callable[[str], int]:
-    """A converter of arguments that takes whole numbers from `low` to `high` only."""
-
-    def convert(text: str) -> int:
-        if not (text.isdecimal() and len(text) < 20 and low <= int(text) <= high):
-            raise argparse.ArgumentTypeError(
-                f"expected a whole number in {low}..{high}, got {text!r}; "
-                "leave it out for the default"
-            )
-        return int(text)
-
-    return convert
-
-
-def png(text: str) -> Path:
-    if not text.lower().endswith(".png"):
-        raise argparse.ArgumentTypeError(f"expected a name that ends in .png, got {text!r}")
-    return Path(text)
-
-
 def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, argparse.ArgumentParser]:
     description, _, rest = (__doc__ or "").partition("\n")
     parser = argparse.ArgumentParser(
@@ -332,8 +313,8 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, argparse.Argu
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--steps", type=whole(1, 100), default=3, metavar="T", help="steps (%(default)s)")
-    add("--seed", type=whole(0, 2**32 - 1), default=0, help="of weights and data (%(default)s)")
+    add("--steps", type=between(int, 1, 100), default=3, metavar="T", help="steps (%(default)s)")
+    add("--seed", type=a_seed, default=0, help="of weights and data (%(default)s)")
     add("--dot", type=Path, metavar="FILE", help="write the graph of (b)'s mean loss as DOT text")
     add("--picture", type=png, metavar="FILE.png", help="draw that graph (needs matplotlib)")
     return parser.parse_args(argv), parser

@@ -112,7 +112,7 @@ def take_along_axis_(arr: Array, indices: np.ndarray, axis: int) -> Array:
 def put_along_axis(a: Array, indices: np.ndarray, axis: int, shape: tuple[int, ...]) -> Array:
     """Zeros of `shape` with elements added at the indices along an axis."""
     out = np.zeros(shape, a.dtype)
-    place = list(np.ogrid[tuple(slice(n) for n in indices.shape)])
+    place = list(np.ogrid[tuple(slice(n) for n in shape)])
     place[axis] = indices
     np.add.at(out, tuple(place), a)
     return out

@@ -130,8 +130,8 @@ def _contractions(
         rest = [v for k, v in enumerate(operands) if k != i]
         d = einsum_([g, *rest], [result, *others], known)
         d = expand_dims(d, [k for k, c in enumerate(term) if c not in known])
-        summed = zip(term, d.shape, operands[i].shape, strict=True)
-        gradients.append(broadcast_to(d, tuple(m if c in known else n for c, m, n in summed)))
+        sizes = zip(d.shape, operands[i].shape, strict=True)
+        gradients.append(broadcast_to(d, tuple(n if m == 1 else m for m, n in sizes)))
     return gradients
 
 

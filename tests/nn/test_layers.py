@@ -1,0 +1,161 @@
+"""Linear and Embedding: what they compute, their gradients, their weights and their errors."""
+
+import functools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tinygrad_rnn as tg
+
+DTYPES = st.sampled_from(("float32", "float64"))
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def close(found, expected, dtype):
+    found = np.asarray(found)
+    assert found.dtype == np.dtype(dtype) and found.shape == expected.shape
+    scale = max(1.0, np.abs(expected).max(initial=0.0))
+    tolerance = scale * (1e-5 if dtype == "float32" else 1e-13)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+
+
+# Linear
+
+
+@given(st.lists(st.integers(0, 3), max_size=3), st.integers(1, 4), st.integers(1, 4), DTYPES, SEEDS)
+def test_linear_is_a_product_with_closed_gradients(lead, inputs, outputs, dtype, seed):
+    rng = np.random.default_rng(seed)
+    layer = tg.nn.Linear(inputs, outputs, dtype=dtype, rng=rng)
+    x = tg.Tensor(rng.standard_normal((*lead, inputs)).astype(dtype), requires_grad=True)
+    g = rng.standard_normal((*lead, outputs)).astype(dtype)
+    w, b = layer.weight.numpy(), layer.bias.numpy()
+    y = layer(x)
+    close(y, x.numpy() @ w.T + b, dtype)
+    y.backward(tg.Tensor(g))
+    rows, gs = x.numpy().reshape(-1, inputs), g.reshape(-1, outputs)
+    close(x.grad, g @ w, dtype)
+    close(layer.weight.grad, gs.T @ rows, dtype)
+    close(layer.bias.grad, gs.sum(0), dtype)
+
+
+def test_linear_without_bias_has_one_parameter():
+    layer = tg.nn.Linear(3, 2, bias=False)
+    assert layer.bias is None and [n for n, _ in layer.named_parameters()] == ["weight"]
+    np.testing.assert_array_equal(layer(tg.zeros(4, 3)).numpy(), np.zeros((4, 2)))
+
+
+def test_linear_of_no_features_is_its_bias():
+    layer = tg.nn.Linear(0, 2)
+    np.testing.assert_array_equal(layer(tg.zeros(3, 0)).numpy(), np.zeros((3, 2)))
+
+
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+def test_linear_weights_are_drawn_within_their_bound(dtype):
+    layer = tg.nn.Linear(64, 100, dtype=dtype, rng=np.random.default_rng(0))
+    for p in layer.parameters():
+        assert p.dtype == np.dtype(dtype)
+        assert 0.9 / 8 < np.abs(p.numpy()).max() <= np.float32(1 / 8)
+    weight = layer.weight.numpy()
+    assert abs(weight.mean()) < 0.01 and abs(weight.std() * 8 - 1 / np.sqrt(3)) < 0.02
+
+
+def test_linear_refuses_another_number_of_features():
+    with pytest.raises(ValueError, match=r"^linear: expected x .* got \(2, 4\) and \(5, 3\);"):
+        tg.nn.Linear(3, 5)(tg.zeros(2, 4))
+
+
+@pytest.mark.parametrize(
+    "x, got",
+    [
+        (tg.zeros(2, 3, dtype="float64"), "float64"),
+        (tg.Tensor([[1, 2, 3]]), "int64"),
+        ([[1.0, 2.0, 3.0]], "list"),
+    ],
+    ids=("float64", "integers", "list"),
+)
+def test_linear_refuses_another_dtype(x, got):
+    with pytest.raises(TypeError, match=rf"^Linear: expected x of .* float32, got {got}; .*astype"):
+        tg.nn.Linear(3, 5)(x)
+
+
+# Embedding
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=3), st.integers(1, 4), DTYPES, SEEDS)
+def test_embedding_takes_rows_and_repeated_ids_add_up(shape, width, dtype, seed):
+    rng = np.random.default_rng(seed)
+    layer = tg.nn.Embedding(5, width, dtype=dtype, rng=rng)
+    ids = rng.integers(0, 5, shape)
+    y = layer(ids)
+    np.testing.assert_array_equal(y.numpy(), layer.weight.numpy()[ids], strict=True)
+    g = rng.integers(-3, 4, y.shape).astype(dtype)
+    y.backward(tg.Tensor(g))
+    expected = np.zeros((5, width), dtype)
+    for k in np.ndindex(*shape):
+        expected[ids[k]] += g[k]
+    np.testing.assert_array_equal(layer.weight.grad.numpy(), expected, strict=True)
+
+
+def test_embedding_gradient_counts_an_id_and_leaves_others_zero():
+    layer = tg.nn.Embedding(4, 2)
+    layer([[1, 3, 1], [1, 1, 3]]).sum().backward()
+    np.testing.assert_array_equal(layer.weight.grad.numpy(), [[0, 0], [4, 4], [0, 0], [2, 2]])
+
+
+@pytest.mark.parametrize("dtype", ("int8", "uint8", "int32", "int64", "uint64"))
+def test_embedding_reads_every_integer_type(dtype):
+    layer, ids = tg.nn.Embedding(4, 2), np.array([3, 0, 3], dtype)
+    expected = layer.weight.numpy()[[3, 0, 3]]
+    for given_ids in (ids, tg.Tensor(ids), ids.tolist()):
+        np.testing.assert_array_equal(layer(given_ids).numpy(), expected)
+
+
+def test_embedding_of_one_id_is_a_row_and_of_none_is_empty():
+    layer = tg.nn.Embedding(4, 2)
+    assert layer(2).shape == (2,)
+    y = layer([])
+    assert y.shape == (0, 2)
+    assert not tg.grad(y.sum(), layer.weight)[0].numpy().any()
+
+
+@pytest.mark.parametrize("ids, first", [([4], 4), ([0, -1], -1), ([[1], [99]], 99)])
+def test_embedding_refuses_ids_outside_the_table(ids, first):
+    with pytest.raises(IndexError, match=rf"^embedding: expected ids in 0\.\.3, got {first};"):
+        tg.nn.Embedding(4, 2)(ids)
+
+
+@pytest.mark.parametrize("ids", ([0.0], [True], np.ones(2)))
+def test_embedding_refuses_ids_that_are_no_integers(ids):
+    with pytest.raises(TypeError, match=r"^embedding: expected integer indices, got .*; convert"):
+        tg.nn.Embedding(4, 2)(ids)
+
+
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+def test_embedding_rows_are_drawn_from_the_normal_distribution(dtype):
+    weight = tg.nn.Embedding(400, 50, dtype=dtype, rng=np.random.default_rng(0)).weight.numpy()
+    assert weight.dtype == np.dtype(dtype)
+    assert abs(weight.mean()) < 0.03 and abs(weight.std() - 1) < 0.03
+    assert 3.2 < np.abs(weight).max() < 6
+
+
+# Draws
+
+
+@pytest.mark.parametrize("layer", (tg.nn.Linear, tg.nn.Embedding))
+def test_draws_are_the_generators(layer):
+    make = functools.partial(layer, 3, 5)
+    layers = [make(rng=np.random.default_rng(s)).state_dict() for s in (1, 1, 2)]
+    for a, b, c in zip(*(d.values() for d in layers), strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert (a != c).any()
+    before = tg.get_rng_state()
+    make(rng=np.random.default_rng(0))
+    assert tg.get_rng_state() == before
+    tg.manual_seed(3)
+    first = make().state_dict()
+    tg.manual_seed(3)
+    for a, b in zip(first.values(), make().state_dict().values(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    tg.set_rng_state(before)

@@ -1,0 +1,198 @@
+"""Layers and losses are torch's: torch's weights load as they are."""
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tg
+
+torch = pytest.importorskip("torch")
+
+from tests.parity.compare import F32, F64, agree, gradients, ours, same, theirs, weights  # noqa: E402
+
+pytestmark = pytest.mark.parity
+
+SEQUENCES = {"LSTM": (tg.nn.LSTM, torch.nn.LSTM, 2)}  # ours, torch's, how many states
+
+
+def configurations(count=40):
+    """Sizes (I, H, L), steps, batch, and whether initial states are given."""
+    rng = np.random.default_rng(0)
+    corners = [
+        ((1, 1, 1), 1, 1, True),
+        ((1, 1, 3), 1, 1, False),
+        ((5, 1, 2), 30, 1, True),
+        ((1, 32, 1), 3, 7, True),
+        ((64, 2, 3), 2, 2, False),
+        ((3, 5, 2), 60, 3, True),
+    ]
+    drawn = []
+    for k in range(count - len(corners)):
+        sizes = (int(rng.integers(1, 20)), int(rng.integers(1, 20)), k % 3 + 1)
+        drawn.append((sizes, int(rng.integers(1, 12)), int(rng.integers(1, 6)), k % 4 != 0))
+    return corners + drawn
+
+
+def both(name, sizes, dtype, seed):
+    """Our layer and torch's with the same weights."""
+    make, reference, _ = SEQUENCES[name]
+    rng = np.random.default_rng(seed)
+    theirs = reference(*sizes, dtype=getattr(torch, dtype))
+    state = {
+        n: torch.tensor(rng.normal(0, 0.5, tuple(p.shape)).astype(dtype))
+        for n, p in theirs.state_dict().items()
+    }
+    theirs.load_state_dict(state)
+    layer = make(*sizes, dtype=dtype)
+    layer.load_state_dict(theirs.state_dict())
+    return layer, theirs, rng
+
+
+@pytest.mark.parametrize("dtype", ("float64", "float32"))
+@pytest.mark.parametrize("k", range(40))
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_sequence_layer_has_torchs_outputs_states_and_gradients(name, k, dtype):
+    sizes, steps, batch, given = configurations()[k]
+    layer, reference, rng = both(name, sizes, dtype, k)
+    tolerance = F64 if dtype == "float64" else F32
+    x = rng.standard_normal((steps, batch, sizes[0])).astype(dtype)
+    shape, count = (sizes[2], batch, sizes[1]), SEQUENCES[name][2] if given else 0
+    arrays = [x, *(rng.standard_normal(shape).astype(dtype) for _ in range(count))]
+
+    def run(layer, x, *state):
+        output, state = layer(x, state) if state else layer(x)
+        return [output, *state]
+
+    xs, ts = list(map(ours, arrays)), list(map(theirs, arrays))
+    found, expected = run(layer, *xs), run(reference, *ts)
+    for f, e in zip(found, expected, strict=True):
+        same(f, e, **tolerance)
+    names = [n for n, _ in layer.named_parameters()]
+    assert names == [n for n, _ in reference.named_parameters()]
+    gs = weights(rng, found)
+    ds = gradients(found, [*xs, *layer.parameters()], gs)
+    es = gradients(expected, [*ts, *reference.parameters()], gs)
+    for d, e in zip(ds, es, strict=True):
+        scale = max(1.0, np.abs(e).max())
+        same(d / scale, e / scale, **tolerance)
+        assert e.any() or not (given or steps > 1)
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_state_dicts_go_both_ways(name):
+    layer, reference, _ = both(name, (3, 5, 2), "float32", 0)
+    assert list(layer.state_dict()) == list(reference.state_dict())
+    for p, q in zip(layer.state_dict().values(), reference.state_dict().values(), strict=True):
+        np.testing.assert_array_equal(p, q.numpy(), strict=True)
+    fresh = SEQUENCES[name][0](3, 5, 2)
+    reference.load_state_dict({n: torch.from_numpy(a) for n, a in fresh.state_dict().items()})
+    for p, q in zip(fresh.parameters(), reference.parameters(), strict=True):
+        np.testing.assert_array_equal(p.numpy(), q.detach().numpy(), strict=True)
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("layers", (1, 2))
+def test_sequence_layer_has_torchs_second_derivatives(name, layers):
+    layer, reference, rng = both(name, (3, 4, layers), "float64", 5)
+    x = rng.standard_normal((4, 2, 3))
+
+    def penalty(layer, x, slope):
+        (d,) = slope((layer(x)[0] ** 2).sum(), x, create_graph=True)
+        return (d**2).sum()
+
+    a, b = ours(x), theirs(x)
+    found, expected = penalty(layer, a, tg.grad), penalty(reference, b, torch.autograd.grad)
+    same(found, expected)
+    leaves = [b, *reference.parameters()]
+    wanted = torch.autograd.grad(expected, leaves)
+    for d, e in zip(tg.grad(found, [a, *layer.parameters()]), wanted, strict=True):
+        same(d, e, rtol=1e-9, atol=1e-11)
+
+
+def test_linear_layer_is_torchs():
+    reference = torch.nn.Linear(3, 5, dtype=torch.float64)
+    layer = tg.nn.Linear(3, 5, dtype="float64")
+    layer.load_state_dict({n: p.numpy() for n, p in reference.state_dict().items()})
+    x, rng = np.random.default_rng(0).standard_normal((4, 2, 3)), np.random.default_rng(1)
+    found, expected = layer(ours(x)), reference(theirs(x))
+    same(found, expected)
+    gs = weights(rng, [found])
+    ds = gradients([found], list(layer.parameters()), gs)
+    es = gradients([expected], list(reference.parameters()), gs)
+    for d, e in zip(ds, es, strict=True):
+        same(d, e)
+
+
+@pytest.mark.parametrize("dtype", ("float64", "float32"))
+def test_embedding_layer_is_torchs(dtype):
+    reference = torch.nn.Embedding(7, 3, dtype=getattr(torch, dtype))
+    layer = tg.nn.Embedding(7, 3, dtype=dtype)
+    layer.load_state_dict(reference.state_dict())
+    ids = np.random.default_rng(0).integers(0, 6, (5, 4))
+    found, expected = layer(ids), reference(torch.from_numpy(ids))
+    same(found, expected)
+    gs = weights(np.random.default_rng(1), [found])
+    (d,) = gradients([found], [layer.weight], gs)
+    (e,) = gradients([expected], [reference.weight], gs)
+    same(d, e)
+    assert not e[6].any() and e[:6].any()
+
+
+@pytest.mark.parametrize("layer", ("Linear", "Embedding", "LSTM"))
+def test_weights_are_drawn_from_torchs_distribution(layer):
+    torch.manual_seed(0)
+    reference = getattr(torch.nn, layer)(100, 150)
+    own = getattr(tg.nn, layer)(100, 150, rng=np.random.default_rng(0))
+    for (n, p), (m, q) in zip(own.named_parameters(), reference.named_parameters(), strict=True):
+        assert n == m
+        a, b = p.numpy(), q.detach().numpy()
+        assert a.shape == b.shape and a.dtype == b.dtype
+        points = np.linspace(0.02, 0.98, 25)
+        spread = b.std() * 6 / np.sqrt(min(a.size, 10_000))
+        np.testing.assert_allclose(
+            np.quantile(a, points), np.quantile(b, points), rtol=0, atol=spread
+        )
+
+
+# cross_entropy
+
+
+@pytest.mark.parametrize("reduction", ("mean", "sum", "none"))
+@pytest.mark.parametrize("ignore_index", (-100, 1))
+@pytest.mark.parametrize("scale", (1.0, 100.0, 1e4))
+def test_cross_entropy_is_torchs(reduction, ignore_index, scale):
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, 4, 12)
+    targets[::5] = ignore_index
+
+    def loss(logits):
+        return tg.nn.cross_entropy(logits, targets, ignore_index, reduction)
+
+    def reference(logits):
+        return torch.nn.functional.cross_entropy(
+            logits, torch.from_numpy(targets), ignore_index=ignore_index, reduction=reduction
+        )
+
+    agree(loss, reference, [scale * rng.standard_normal((12, 4))])
+    agree(loss, reference, [(scale * rng.standard_normal((12, 4))).astype("float32")])
+
+
+def test_cross_entropy_of_sequences_is_torchs_with_the_classes_moved():
+    rng = np.random.default_rng(0)
+    targets = rng.integers(0, 5, (6, 3))
+    agree(
+        lambda logits: tg.nn.cross_entropy(logits, targets),
+        lambda logits: torch.nn.functional.cross_entropy(
+            logits.flatten(0, 1), torch.from_numpy(targets).flatten()
+        ),
+        [rng.standard_normal((6, 3, 5))],
+    )
+
+
+def test_cross_entropy_with_all_places_left_out_is_torchs():
+    targets = np.full(3, -100)
+    with np.errstate(invalid="ignore"):
+        agree(
+            lambda logits: tg.nn.cross_entropy(logits, targets),
+            lambda logits: torch.nn.functional.cross_entropy(logits, torch.from_numpy(targets)),
+            [np.random.default_rng(0).standard_normal((3, 5))],
+        )
