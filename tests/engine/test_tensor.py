@@ -594,7 +594,9 @@ def test_creation_is_numpys():
     x = leaf([[1.0, 2.0]])
     assert tg.zeros_like(x).dtype == np.float64 and not tg.zeros_like(x).requires_grad
     assert tg.ones_like(x, np.int64).tolist() == [[1, 1]]
-    assert tg.zeros(2, requires_grad=True).requires_grad
+    for make in (tg.zeros, tg.ones, tg.rand, tg.randn, lambda n, **k: tg.full((n,), 0.5, **k)):
+        assert not make(2).requires_grad and make(2, requires_grad=True).requires_grad
+    assert tg.arange(0.0, 2.0, requires_grad=True).requires_grad
 
 
 def test_random_tensors_follow_their_generator():

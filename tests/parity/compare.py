@@ -6,6 +6,7 @@ import pytest
 import tinygrad_rnn as tg
 
 torch = pytest.importorskip("torch")
+torch.set_num_threads(1)  # the tensors are small
 
 F64 = {"rtol": 1e-10, "atol": 1e-12}
 F32 = {"rtol": 1e-4, "atol": 1e-5}

@@ -21,7 +21,7 @@ X, Y = RNG.standard_normal(3), RNG.standard_normal((2, 3))
 # ours, torch's: functions of (x (3,), y (2, 3)) with one element
 SCALARS = {
     "polynomial": lambda x, y: (x**3 * y[0] - 2.0 * x * y[1]).sum(),
-    "exponentials": lambda x, y: (x.exp() * y).sum() + (x * y[0]).tanh().sum(),
+    "exponentials": lambda x, y: (x * y).exp().sum() + (x * y[0]).tanh().sum(),
     "quotient": lambda x, y: ((x * y) / (1.0 + x * x)).sum(),
     "products": lambda x, y: ((y @ x) ** 2).sum() * x[1],
 }

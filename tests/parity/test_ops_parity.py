@@ -407,3 +407,14 @@ def test_op_has_torchs_second_derivatives(name):
     places = [k for k, v in enumerate(expected) if v.requires_grad]
     for d, e in zip(twice(found, xs, places), twice(expected, ts, places), strict=True):
         np.testing.assert_allclose(d, e, rtol=1e-9, atol=1e-11)
+
+
+def test_every_op_is_compared():
+    ops = {
+        n
+        for n in tg.__all__
+        if ".autograd.ops." in (getattr(getattr(tg, n), "__module__", None) or "")
+    }
+    compared = {name.split(": ")[1].split()[0] for name in TABLE}
+    comparisons = {"equal", "not_equal", "less", "less_equal", "greater", "greater_equal"}
+    assert len(ops) > 80 and ops - compared - comparisons == set()

@@ -27,10 +27,29 @@ def unbroadcast(g: Array, shape: tuple[int, ...], dtype: np.dtype) -> Array:
     """Undo broadcasting and promotion: the one place where a cotangent is fitted to its input."""
     if g.shape != shape:
         lead = g.ndim - len(shape)
-        axes = [lead + i for i, n in enumerate(shape) if n == 1 and g.shape[lead + i] != 1]
+        pairs = list(zip(shape, g.shape[lead:], strict=True))
+        if any(n != m and n != 1 for n, m in pairs):
+            raise ValueError("no broadcast of the input's shape")
+        axes = [lead + i for i, (n, m) in enumerate(pairs) if n != m]
         reduce = np.add.reduce if type(g) is np.ndarray else type(g).sum
         g = reduce(g, (*range(lead), *axes)).reshape(shape)
     return g if g.dtype == dtype else g.astype(dtype)
+
+
+def misfit(node: Node, gradients: Sequence[Array], error: Exception) -> Exception:
+    """What to raise when a gradient does not fit the input it is for."""
+    for parent, d in zip(node.edges, gradients, strict=True):
+        if parent is None or d is None:
+            continue
+        try:
+            unbroadcast(d, parent.shape, parent.dtype)
+        except (AttributeError, ValueError):
+            got = f"shape {d.shape}" if hasattr(d, "shape") else type(d).__name__
+            return ValueError(
+                f"backward of {node.name!r}: expected a gradient of shape {parent.shape}, "
+                f"got {got}; mend its rule"
+            )
+    return error
 
 
 def ancestors(nodes: Iterable[Node | None], floor: int = 0) -> list[Node]:
@@ -111,7 +130,7 @@ def flow(
         if observers:
             for observer in observers:
                 observer.pulled(node, g, gradients)
-        deliver(node.edges, gradients, pending, graph)
+        deliver(node.edges, gradients, pending, graph, node)
     return found
 
 
@@ -120,19 +139,23 @@ def deliver(
     cotangents: Sequence[Array],
     pending: dict[Node, Array],
     graph: bool,
+    source: Node | None = None,
 ) -> None:
-    """Add cotangents to what waits at `nodes`."""
-    for node, d in zip(nodes, cotangents):  # noqa: B905 (as many by construction; this is hot)
-        if d is None or node is None:
-            continue
-        if d.shape != node.shape or d.dtype != node.dtype:
-            d = unbroadcast(d, node.shape, node.dtype)
-        if node not in pending:
-            pending[node] = d
-        elif not graph and exclusive(pending, node):
-            pending[node] += d
-        else:
-            pending[node] = pending[node] + d
+    """Add cotangents, which `source` sends, to what waits at `nodes`."""
+    try:
+        for node, d in zip(nodes, cotangents):  # noqa: B905 (one each by construction; this is hot)
+            if d is None or node is None:
+                continue
+            if d.shape != node.shape or d.dtype != node.dtype:
+                d = unbroadcast(d, node.shape, node.dtype)
+            if node not in pending:
+                pending[node] = d
+            elif not graph and exclusive(pending, node):
+                pending[node] += d
+            else:
+                pending[node] = pending[node] + d
+    except (AttributeError, ValueError) as error:
+        raise (misfit(source, cotangents, error) if source else error) from None
 
 
 def exclusive(held: dict[Any, Array], key: Any) -> bool:

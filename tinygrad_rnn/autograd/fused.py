@@ -31,7 +31,14 @@ from tinygrad_rnn.autograd.op import one_each
 
 def places(outputs: Any) -> list[Node | None]:
     """Where the outputs of a call stand: a Tensor, or a sequence of them."""
-    return [v._node for v in (outputs if isinstance(outputs, (tuple, list)) else (outputs,))]
+    values = outputs if isinstance(outputs, (tuple, list)) else (outputs,)
+    for v in values:
+        if not isinstance(v, Value):
+            raise TypeError(
+                "checkpoint, fused: expected a function that returns Tensors, "
+                f"got {type(v).__name__}"
+            )
+    return [v._node for v in values]
 
 
 def replay(fn: Callable[[], Any], g: Array, graph: bool) -> dict[Node, Array]:

@@ -209,13 +209,14 @@ def spread(arrays: Sequence[Any], node: Node | None) -> tuple[Any, ...]:
 
 
 def placed(out: Any, node: Node | None) -> Any:
-    """Wrap what a call on `node` gave: an array, or a tuple of them."""
+    """Wrap what a call on `node` gave: an array, or a tuple of them; integers leave the graph."""
     if isinstance(out, (tuple, list)):
         return spread(out, node)
-    result = wrap(out, node)
-    if node is not None:
-        node.shape, node.dtype = result._data.shape, result._data.dtype
-    return result
+    array = np.asarray(out)
+    if node is None or array.dtype.kind != "f":
+        return wrap(array)
+    node.shape, node.dtype = array.shape, array.dtype
+    return wrap(array, node)
 
 
 def announce(mode: Mode, name: str, inputs: tuple[Any, ...], result: Any) -> None:

@@ -88,7 +88,7 @@ def primitive(*opaque: Callable[..., Any], **rules: Callable[..., Any]) -> Any:
         op = Primitive(forward, rules)
         call: Any = functools.update_wrapper(specialised(op), forward)
         call.op = op
-        if forward.__module__.startswith("tinygrad_rnn."):
+        if (forward.__module__ or "").startswith("tinygrad_rnn."):
             PRIMITIVES[forward.__name__] = call
         return call  # type: ignore[no-any-return]
 

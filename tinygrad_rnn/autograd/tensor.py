@@ -46,8 +46,7 @@ class Tensor(Value):
 
     def __init__(self, array: Any, requires_grad: bool = False, dtype: Any = None) -> None:
         given = array._data if isinstance(array, Value) else array
-        data = array_of(given if dtype is None else np.asarray(given, dtype), "Tensor")
-        self._data = np.array(data)
+        self._data = np.array(array_of(given, "Tensor", dtype))
         self._node = None
         self.requires_grad = requires_grad
 

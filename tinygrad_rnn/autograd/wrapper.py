@@ -44,13 +44,13 @@ def call{signature}:
         _node = _new(_Node)  # what Node(...) does, without the call
         _node.number, _node.op, _node.edges, _node.saved = _tick(), _op, {edges}, ({saved})
         _node.shape = _node.dtype = _node.notes = None
-    if type(_out) is _ndarray:
+    if type(_out) is not _ndarray or _out.dtype.kind != "f":
+        _result = _placed(_out, _node)
+    else:
         _result = _new(_Value.kind)  # what placed(...) does, without the call
         _result._data, _result._node = _out, _node
         if _node is not None:
             _node.shape, _node.dtype = _out.shape, _out.dtype
-    else:
-        _result = _placed(_out, _node)
     if _mode.observers:
         _announce(_mode, _op.name, ({parameters}), _result)
     return _result
@@ -63,14 +63,14 @@ def {name}(_node, _saved, _g, _needed):
 """
 ONE = """
     if isinstance({x}, _Value):
-        _{x}, _{x}_node = {x}._data, {x}._node
+        {x}__array, {x}__node = {x}._data, {x}._node
     else:
-        {x} = _{x} = _operand({x}, _op.name)
-        _{x}_node = None"""
+        {x} = {x}__array = _operand({x}, _op.name)
+        {x}__node = None"""
 MANY = """
     {x} = [v if isinstance(v, _Value) else _operand(v, _op.name) for v in {x}]
-    _{x} = [_unwrap(v) for v in {x}]
-    _{x}_node = [v._node if isinstance(v, _Value) else None for v in {x}]"""
+    {x}__array = [_unwrap(v) for v in {x}]
+    {x}__node = [v._node if isinstance(v, _Value) else None for v in {x}]"""
 
 
 def masked(gradients: Sequence[Array], nodes: Sequence[Node | None], needed: Needed) -> list[Array]:
@@ -133,21 +133,21 @@ class Plan:
         if len(self.keep[name]) == len(self.ruled):
             return value
         return (
-            f"{value} if {' or '.join(f'_{x}_node is not None' for x in self.keep[name])} else None"
+            f"{value} if {' or '.join(f'{x}__node is not None' for x in self.keep[name])} else None"
         )
 
     def gradient(self, x: str, graph: bool) -> str:
         """The expression of one input's gradient."""
         rule = f"_rule_{x}({', '.join(self.read(x, name, graph) for name in self.wants[x])})"
         if self.sequence:
-            return f"_masked({rule}, _{x}_node, _needed)"
-        wanted = f"_{x}_node is not None and (_needed is None or _{x}_node in _needed)"
+            return f"_masked({rule}, {x}__node, _needed)"
+        wanted = f"{x}__node is not None and (_needed is None or {x}__node in _needed)"
         return f"{rule} if {wanted} else None, "
 
     def read(self, x: str, name: str, graph: bool) -> str:
         """How a rule's parameter is read on the way back."""
         if name in ("g", "shape"):
-            return "_g" if name == "g" else f"_{x}_node.shape"
+            return "_g" if name == "g" else f"{x}__node.shape"
         if name == "out":
             return "_wrap(out, _node)" if graph else "out"
         if graph or name not in self.inputs:
@@ -158,14 +158,14 @@ class Plan:
 
     def edges(self) -> str:
         """The nodes of the ruled inputs, as an expression."""
-        nodes = [f"_{x}_node" for x in self.ruled]
+        nodes = [f"{x}__node" for x in self.ruled]
         return nodes[0] if self.sequence else f"({listed(nodes)})"
 
     def call(self) -> str:
         """The text of the call."""
         bare = [p.replace(annotation=p.empty, default=p.empty) for p in self.parameters.values()]
-        given = {p: f"_{p}" if p in self.inputs else p for p in self.parameters}
-        live = "any(_{}_node)" if self.sequence else "_{}_node is not None"
+        given = {p: f"{p}__array" if p in self.inputs else p for p in self.parameters}
+        live = "any({}__node)" if self.sequence else "{}__node is not None"
         holds = (
             "any(isinstance(v, _Value) for v in {})" if self.sequence else "isinstance({}, _Value)"
         )
@@ -178,7 +178,7 @@ class Plan:
                 f"{p}={v}" if self.parameters[p].kind is inspect.Parameter.KEYWORD_ONLY else v
                 for p, v in given.items()
             ),
-            arrays=listed(f"_{x}" for x in self.inputs),
+            arrays=listed(f"{x}__array" for x in self.inputs),
             live=" or ".join(map(live.format, self.ruled)) or "False",
             tensors=" or ".join(map(holds.format, self.inputs)),
             edges=self.edges(),
