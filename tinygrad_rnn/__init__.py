@@ -1,20 +1,6 @@
 """tinygrad_rnn: a small autograd engine whose equations are written once, and the RNN zoo on it."""
 
 from tinygrad_rnn import func, nn, optim
-from tinygrad_rnn.autograd.creation import (
-    arange,
-    eye,
-    from_numpy,
-    full,
-    ones,
-    ones_like,
-    rand,
-    randn,
-    zeros,
-    zeros_like,
-)
-from tinygrad_rnn.autograd.debug import detect_anomaly, detect_mutation
-from tinygrad_rnn.autograd.drawing import to_dot
 from tinygrad_rnn.autograd.fused import checkpoint, fused
 from tinygrad_rnn.autograd.generator import get_rng_state, manual_seed, set_rng_state
 from tinygrad_rnn.autograd.gradient import grad
@@ -111,6 +97,20 @@ from tinygrad_rnn.autograd.ops.shape import (
 )
 from tinygrad_rnn.autograd.scan import scan
 from tinygrad_rnn.autograd.tensor import Tensor
+from tinygrad_rnn.creation import (
+    arange,
+    eye,
+    from_numpy,
+    full,
+    ones,
+    ones_like,
+    rand,
+    randn,
+    zeros,
+    zeros_like,
+)
+from tinygrad_rnn.debug import detect_anomaly, detect_mutation
+from tinygrad_rnn.drawing import to_dot
 
 __version__ = "0.1.0"
 

@@ -448,7 +448,8 @@ def main(argv: Sequence[str] | None = None) -> Any:
         print("char_lm: stopped at once; --resume goes on from what was saved", file=sys.stderr)
         raise SystemExit(130) from None
     except (ValueError, OSError, ImportError, MemoryError) as error:
-        print(f"char_lm: {error}", file=sys.stderr)
+        remedy = "; name another place" if isinstance(error, OSError) else ""
+        print(f"char_lm: {error}{remedy}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "tinygrad_rnn"
 
 # Lines of code (no docstrings, comments or blank lines) that a room may have
 BUDGETS = {
-    "autograd": 1_000,  # without ops
+    "autograd": 1_200,  # without ops
     "autograd/ops": 650,
     "kernels": 1_500,
     "nn": 1_500,
@@ -32,7 +32,11 @@ LONGER = {"tinygrad_rnn/saving.py": 360}
 BELOW = {
     "kernels": set(),
     "autograd": {"kernels"},
-    "func": {"autograd"},
+    "creation": {"autograd"},
+    "debug": {"autograd"},
+    "drawing": {"autograd"},
+    "func": {"transforms"},
+    "transforms": {"autograd"},
     "nn": {"autograd", "kernels"},
     "optim": {"autograd", "kernels"},
     "testing": {"autograd", "kernels"},

@@ -127,9 +127,8 @@ def flow(
         if not keep:
             node.saved = None
         gradients = (op.pull_graph if graph else op.pull)(node, saved, g, needed)
-        if observers:
-            for observer in observers:
-                observer.pulled(node, g, gradients)
+        for observer in observers:
+            observer.pulled(node, g, gradients)
         deliver(node.edges, gradients, pending, graph, node)
     return found
 

@@ -14,7 +14,7 @@ import numpy as np
 from tinygrad_rnn.autograd.graph import MODE, PICK, Array, Node, Value, switched
 from tinygrad_rnn.autograd.writes import digest
 
-PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
 def user_line() -> str:
