@@ -305,41 +305,20 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "python -m zoo.char_lm", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     add, mode = parser.add_argument, parser.add_mutually_exclusive_group()
-    whole, warm = between(int, 1, 10**9), between(float, 1e-3, 1e3)
-    add(
-        "--data",
-        metavar="NAME",
-        help="stdlib (the default), tiny-shakespeare, or a text file's path",
-    )
-    add(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="folder of the checkpoint (default: runs/char_lm-DATA, -2, ...)",
-    )
+    whole, real = between(int, 1, 10**9), between(float, 1e-9, 1e9)
+    add("--data", metavar="NAME", help="stdlib (default), tiny-shakespeare, or a text file's path")
+    add("--out", type=Path, metavar="DIR", help="its folder (default: runs/char_lm-NAME, -2, ...)")
     mode.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
     mode.add_argument("--sample", type=whole, metavar="N", help="only write N characters from it")
-    add(
-        "--temperature",
-        type=warm,
-        metavar="X",
-        default=0.7,
-        help="divides the logits (default: 0.7)",
-    )
-    add(
-        "--prompt",
-        metavar="TEXT",
-        help="what the model's own text goes on from (default: a new line)",
-    )
+    add("--temperature", type=real, metavar="X", default=0.7, help="of the text (default: 0.7)")
+    add("--prompt", metavar="TEXT", help="what the text goes on from (default: a new line)")
     add("--curve", type=png, metavar="PNG", help="draw the loss against the updates")
     recipe = parser.add_argument_group("recipe")
     for name, hint in get_type_hints(Recipe, include_extras=True).items():
-        kind, meaning = get_args(hint)
-        taken = a_seed if name == "seed" else whole if kind is int else between(float, 1e-9, 1e9)
-        about = f"{meaning} (default: {getattr(Recipe, name)})"
-        recipe.add_argument(
-            f"--{name}", type=taken, metavar="N" if kind is int else "X", help=about
-        )
+        kind, about = get_args(hint)
+        number = a_seed if name == "seed" else whole if kind is int else real
+        about += f" (default: {getattr(Recipe, name)})"
+        recipe.add_argument(f"--{name}", type=number, metavar="NX"[kind is float], help=about)
     options = parser.parse_args(argv)
     if options.curve and not options.curve.parent.is_dir():
         parser.error(f"--curve: expected a name in an existing folder, got {options.curve}")
