@@ -72,7 +72,7 @@ def gelu(x: Array, approximate: Literal["none", "tanh"] = "none") -> Array:
 
     >>> import tinygrad_rnn as tg
     >>> tg.gelu(tg.Tensor([-1.0, 0.0, 1.0]))
-    Tensor([-0.15865526,  0.        ,  0.8413447 ], dtype=float32)
+    Tensor([-0.15865526,  0.        ,  0.8413448 ], dtype=float32)
     """
     if approximate == "none":
         return maximum(x, -40.0) * gelu_(x)  # Φ(-40) is 0
