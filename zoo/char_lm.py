@@ -177,12 +177,10 @@ def train(
             if run.recent and (run.update % every == 0 or run.update == recipe.updates):
                 glance = evaluate(run.model, valid_ids[:GLANCE], interrupt)
                 refuse_divergence(run.update, glance)
-                run.curve.append([run.update, float(np.mean(run.recent)), glance])
+                nats = float(np.mean(run.recent))
+                log(path, update=run.update, training=nats, validation=glance)
+                run.curve.append([run.update, nats, glance])
                 run.recent.clear()
-                log(
-                    path,
-                    **dict(zip(("update", "training", "validation"), run.curve[-1], strict=True)),
-                )
             if run.update == recipe.updates:
                 return
             piece = run.update % pieces

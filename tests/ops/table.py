@@ -201,7 +201,7 @@ def _softmax(x, axis):
 
 _moments = {"ddof": st.sampled_from((0, 1, 0.5))}
 row("sum", tg.sum, reduction(empty=True), np.sum, polynomial=True)
-row("mean", tg.mean, reduction(), np.mean)
+row("mean", tg.mean, reduction(), np.mean, shifts=True)
 row("prod", tg.prod, reduction(empty=True, most=2), np.prod, MODERATE, polynomial=True)
 row("var", tg.var, reduction(least=2, **_moments), np.var)
 row("std", tg.std, reduction(least=2, **_moments), np.std, SPACED)

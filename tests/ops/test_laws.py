@@ -46,8 +46,11 @@ def law(applies=lambda row: True, lattice=False, share=0.25, shapes=lambda row: 
                 proofs.append(body(case))
 
             example.hypothesis.inner_test.__qualname__ = f"{body.__name__}[{row}]"
-            example()
-            assert any(proofs), f"{row}: nothing but zeros was compared"
+            for _ in range(10):  # few random examples may all be empty
+                example()
+                if any(proofs):
+                    return
+            pytest.fail(f"{row}: nothing but zeros was compared")
 
         holds.__name__, holds.__doc__ = body.__name__, body.__doc__
         return holds

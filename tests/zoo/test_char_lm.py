@@ -26,7 +26,9 @@ from zoo import char_lm, datasets
 ROOT = Path(__file__).resolve().parents[2]
 DATA = os.environ.get("TINYGRAD_RNN_DATA")
 SMALL = "--hidden 8 --embedding 6 --updates 30 --batch 4 --length 8".split()
-LONG = [*SMALL, "--updates", "400"]
+LONG = [*SMALL, "--updates", "600"]
+WORDS = "the cat sat on a mat and then it ran\n off".split(" ")
+CATS = " ".join(random.Random(0).choices(WORDS, k=600))[:2000]
 
 pytest.importorskip("tqdm")
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
@@ -37,8 +39,7 @@ posix = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
 def folder(tmp_path, monkeypatch):
     """Every test in a folder of its own, with a text of 2,000 characters."""
     monkeypatch.chdir(tmp_path)
-    words = random.Random(0).choices("the cat sat on a mat and then it ran\n off".split(" "), k=600)
-    Path("cats.txt").write_text(" ".join(words)[:2000], encoding="utf-8")
+    Path("cats.txt").write_text(CATS, encoding="utf-8")
     return tmp_path
 
 
@@ -55,6 +56,17 @@ def refused(capsys, *arguments, code=2):
     out, err = capsys.readouterr()
     assert "Traceback" not in err and "validation" not in out
     return err.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The checkpoint of a small run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "cats.txt").write_text(CATS, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        train()
+    return folder / checkpoint()
 
 
 def checkpoint(folder="runs/char_lm-cats"):
@@ -217,18 +229,17 @@ KILLS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -signal.SIGKIL
 def killed_trial(rng, capsys, folder, kills=5):
     """Whether a run that is killed and resumed, again and again, ends as an undisturbed one."""
     happened, ways = [], ["train", "train", "evaluate", "save"]
-    for k in range(kills):
+    while len(happened) < kills:
         number, name = rng.choice(list(KILLS)), rng.choice(ways)
         nth = 1 if name == "train" else rng.randrange(2, 5)
-        resume = ["--resume"] if k else ["--data", "cats.txt", *LONG]
-        delay = rng.uniform(0, 0.2)
+        resume = ["--resume"] if happened else ["--data", "cats.txt", *LONG]
+        delay = rng.uniform(0, 0.15)
         done = process(name, nth, delay, number, *resume, "--out", folder)
         happened.append((number.name, name, nth, delay, done.returncode))
-        assert done.returncode in (0, KILLS[number]), (happened, done.stderr)
+        assert done.returncode == KILLS[number], (happened, done.stderr)
         assert "Traceback" not in done.stderr
         if done.returncode > 0:
             assert f"--resume --data cats.txt --out {folder}" in done.stderr
-    assert sum(code != 0 for *_, code in happened) >= kills // 2, happened
     capsys.readouterr()
     char_lm.main(["--resume", "--out", folder])
     last = capsys.readouterr().out.splitlines()[-1]
@@ -262,9 +273,10 @@ def test_ten_runs_killed_five_times_end_as_one_that_was_not(trial, capsys):
     ],
 )
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_at_any_point_saves_and_leaves(name, nth, number, code, monkeypatch, capsys):
+def test_a_signal_at_any_point_saves_and_leaves(
+    name, nth, number, code, whole, monkeypatch, capsys
+):  # fmt: skip
     """Evaluations 1 to 30 are points of the curve, 31 is that of the whole split."""
-    train("--out", "whole")
     calls, function = [], getattr(char_lm, name)
 
     def signalling(*args, **options):
@@ -283,16 +295,16 @@ def test_a_signal_at_any_point_saves_and_leaves(name, nth, number, code, monkeyp
     saved = saving.load(checkpoint("cut in two"))[1]["update"]
     assert f"saved after update {saved};" in err
     char_lm.main(["--resume", "--out", "cut in two"])
-    assert same_end(checkpoint("whole"), checkpoint("cut in two"))
+    assert same_end(whole, checkpoint("cut in two"))
 
 
 @posix
 @pytest.mark.parametrize(
     ("name", "nth", "updates"), [("train_step", 2, 2000), ("evaluate", 2, 2)]
-)  # the 2nd evaluation, of the whole split, would take a minute
+)  # the 2nd evaluation, of the whole split, takes seconds
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_is_answered_within_two_seconds(name, nth, updates, number, code):
-    Path("big.txt").write_text("to be or not to be " * (400_000 if name == "evaluate" else 1000))
+    Path("big.txt").write_text("to be or not to be " * (150_000 if name == "evaluate" else 1000))
     timed = DRIVER.replace("os.kill, (os.getpid(), number))", "kill_and_tell)").replace(
         "def timed", "def kill_and_tell():\n"
         "    print('at', time.time(), flush=True)\n    os.kill(os.getpid(), number)\ndef timed"
@@ -406,7 +418,7 @@ def test_a_checkpoint_of_another_script_or_version_is_refused(state, message, ca
         (["--seed", "-1"], "--seed: expected a whole number in 0..4294967295, got '-1'"),
         (["--lr", "nan"], "--lr: expected a number in 1e-09..1000000000.0, got 'nan'"),
         (["--clip", "0"], "--clip: expected a number in 1e-09..1000000000.0, got '0'"),
-        (["--temperature", "0"], "--temperature: expected a number in 0.001..1000.0, got '0'"),
+        (["--temperature", "0"], "--temperature: expected a number in 1e-09..1000000000.0, got"),
         (["--sample", "0"], "--sample: expected a whole number in 1..1000000000, got '0'"),
         (["--sample", "5", "--resume"], "--resume: not allowed with argument --sample"),
         (["--curve", "x.jpg"], "--curve: expected a name that ends in .png, got 'x.jpg'"),
@@ -496,8 +508,7 @@ def test_samples_follow_prompt_seed_and_temperature(capsys):
 
 
 @pytest.mark.parametrize("nth", [1, 3, 31])
-def test_a_full_disk_loses_nothing_that_was_saved(nth, monkeypatch, capsys):
-    train("--out", "whole")
+def test_a_full_disk_loses_nothing_that_was_saved(nth, whole, monkeypatch, capsys):
     monkeypatch.setattr(char_lm, "SAVE_SECONDS", 0.0)
     calls, write = [], saving._write_synced
 
@@ -516,7 +527,7 @@ def test_a_full_disk_loses_nothing_that_was_saved(nth, monkeypatch, capsys):
         return
     assert saving.load(checkpoint("full"))[1]["update"] == nth - 2
     char_lm.main(["--resume", "--out", "full"])
-    assert same_end(checkpoint("whole"), checkpoint("full"))
+    assert same_end(whole, checkpoint("full"))
 
 
 def test_a_diverging_loss_stops_and_leaves_the_checkpoint(monkeypatch, capsys):
@@ -630,7 +641,7 @@ def test_a_terminal_sees_loss_rate_and_time_left():
     os.close(master)
     assert done.wait() == 0
     assert re.search(
-        r"\d+/400 \[\d\d:\d\d<\d\d:\d\d, .*loss \d\.\d{3}, \d\.\d{3} nats/char, [\d,]+ chars/s\]",
+        r"\d+/600 \[\d\d:\d\d<\d\d:\d\d, .*loss \d\.\d{3}, \d\.\d{3} nats/char, [\d,]+ chars/s\]",
         shown.decode(),
     )
 
