@@ -95,7 +95,6 @@ from tinygrad_rnn.autograd.ops.shape import (
     transpose,
     unstack,
 )
-from tinygrad_rnn.autograd.scan import scan
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.creation import (
     arange,
@@ -111,6 +110,7 @@ from tinygrad_rnn.creation import (
 )
 from tinygrad_rnn.debug import detect_anomaly, detect_mutation
 from tinygrad_rnn.drawing import to_dot
+from tinygrad_rnn.scan import scan
 
 __version__ = "0.1.0"
 

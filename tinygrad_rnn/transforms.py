@@ -65,9 +65,12 @@ class _Run:
                 raise TypeError(
                     f"{where}: expected a function that returns Tensors, got {type(v).__name__}"
                 )
-        outer = frontier([v._node for v in outputs], self.start)
-        self.outer = MODE.get().recording and bool(outer)
+        self.outer = self.follows(outputs)
         return tuple(outputs)
+
+    def follows(self, values: Sequence[Tensor]) -> bool:
+        """Whether values depend on an outer computation."""
+        return MODE.get().recording and bool(frontier([v._node for v in values], self.start))
 
     def output(self, where: str) -> Tensor:
         outputs = self.outputs(where)
@@ -84,7 +87,7 @@ class _Run:
             return type(value)(map(self.settled, value))
         if isinstance(value, dict):
             return {k: self.settled(v) for k, v in value.items()}
-        return value if self.outer or not isinstance(value, Tensor) else value.detach()
+        return value if not isinstance(value, Tensor) or self.follows([value]) else value.detach()
 
     def pull(
         self, outputs: Sequence[Tensor], gs: Sequence[Any], graph: bool = False

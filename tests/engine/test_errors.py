@@ -100,7 +100,7 @@ BAD = {
     "list of tensors": (
         lambda: tg.add(V, [V[0], V[1], V[2]]),
         TypeError,
-        r"add: expected a list of numbers, got Tensors; use tg\.stack",
+        r"add: expected numbers, got Tensors in a list .*; use tg\.stack",
     ),
     # axes
     "axis": (
@@ -268,7 +268,7 @@ BAD = {
     "norm": (
         lambda: tg.norm(V, 0),
         ValueError,
-        r"norm: expected a non-zero ord, got 0; count with \(x != 0\)\.sum\(\)",
+        r"norm: expected ord None, 'fro', or a number but 0 and one axis, got 0 over 1 axes; \w+",
     ),
     "gelu": (
         lambda: tg.gelu(V, "other"),
@@ -290,7 +290,7 @@ BAD = {
     "tensordot": (
         lambda: tg.tensordot(M, M, 1),
         ValueError,
-        r"tensordot: expected equal sizes .* got shapes \(2, 3\) and \(2, 3\) with axes=1",
+        r"tensordot: expected equal sizes .* got shapes \(2, 3\) and \(2, 3\).*; \w+",
     ),
     "einsum operands": (
         lambda: tg.einsum("ij,jk->ik", M),

@@ -87,7 +87,6 @@ def test_assign_checks_shape_and_keeps_dtype():
         (np.float64(1.0), np.float64),
         ([np.float64(1.0)], np.float64),
         ([np.zeros(2), np.ones(2)], np.float64),
-        ([tg.Tensor(np.zeros(2)), tg.Tensor(np.ones(2))], np.float64),
         (np.zeros(2), np.float64),
         (np.zeros(2, np.float32), np.float32),
         (np.zeros(2, np.int8), np.int8),

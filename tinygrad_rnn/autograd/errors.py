@@ -15,6 +15,11 @@ DTYPES = frozenset(map(np.dtype, "fd?bBhHiIlLqQ"))
 
 def array_of(values: Any, where: str, dtype: Any = None) -> np.ndarray:
     """An array of `dtype`; if None, lists and Python numbers become float32 or int64."""
+    if holds_tensors(values) or hasattr(values, "mask"):
+        raise TypeError(
+            f"{where}: expected numbers, got Tensors in a list or a masked array; "
+            "use tg.stack, or fill the mask"
+        )
     try:
         array = np.asarray(values)
     except ValueError:
@@ -40,20 +45,25 @@ def dtype_of(dtype: Any, where: str) -> np.dtype:
     return found
 
 
+def holds_tensors(values: Any) -> bool:
+    """Whether a (nested) list holds Tensors, which NumPy would take off the graph."""
+    return isinstance(values, (list, tuple)) and any(
+        isinstance(v, Value) or holds_tensors(v) for v in values
+    )
+
+
 def holds_arrays(values: Any) -> bool:
-    """Whether a (nested) list holds arrays, NumPy numbers or Tensors, which keep their dtype."""
+    """Whether a (nested) list holds arrays or NumPy numbers, which keep their dtype."""
     while isinstance(values, (list, tuple)) and values:
         values = values[0]
-    return isinstance(values, (np.ndarray, np.generic, Value))
+    return isinstance(values, (np.ndarray, np.generic))
 
 
 def operand(value: Any, where: str) -> Any:
     """An op's input that is no Tensor, as NumPy can read it."""
-    if isinstance(value, (np.ndarray, np.generic)):
+    if isinstance(value, (np.ndarray, np.generic)) and not hasattr(value, "mask"):
         dtype_of(value.dtype, where)
-    elif isinstance(value, (list, tuple)):
-        if any(isinstance(v, Value) for v in value):
-            raise TypeError(f"{where}: expected a list of numbers, got Tensors; use tg.stack")
+    elif isinstance(value, (list, tuple, np.ndarray)):
         return array_of(value, where)
     elif not isinstance(value, (int, float)):
         raise TypeError(

@@ -157,13 +157,16 @@ def deliver(
         raise (misfit(source, cotangents, error) if source else error) from None
 
 
-def exclusive(held: dict[Any, Array], key: Any) -> bool:
+def exclusive(held: Any, key: Any) -> bool:
     """Whether nothing but `held` refers to an array and its memory, which may then change."""
-    return references(held, key) == ALONE and held[key].base is None
+    if held[key].base is not None or not held[key].flags.writeable:
+        return False
+    return references(held, key) == ALONE
 
 
-def references(held: dict[Any, Array], key: Any) -> int:
-    return getrefcount(held[key])
+def references(held: Any, key: Any) -> int:
+    array = held[key]
+    return getrefcount(array)
 
 
 ALONE = references({0: np.empty(1)}, 0)  # it depends on the interpreter

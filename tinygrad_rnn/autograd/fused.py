@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import functools
 import inspect
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from tinygrad_rnn.autograd import generator
-from tinygrad_rnn.autograd.flow import flow, frontier
+from tinygrad_rnn.autograd.flow import exclusive, flow, frontier
 from tinygrad_rnn.autograd.graph import (
     MODE,
     Array,
@@ -26,7 +29,7 @@ from tinygrad_rnn.autograd.graph import (
     tick,
     unwrap,
 )
-from tinygrad_rnn.autograd.op import one_each
+from tinygrad_rnn.autograd.op import one_each, protected
 
 
 def places(outputs: Any) -> list[Node | None]:
@@ -64,11 +67,15 @@ class _Fused:
     def pull(self, node: Node, saved: Any, g: Array, needed: Needed) -> Sequence[Array]:
         needs = tuple(n is not None and (needed is None or n in needed) for n in node.edges)
         told = {"needs": needs, "freeing": node.saved is None}
-        gs = g if isinstance(g, tuple) else (g,)
-        found = self.backward(saved[2], *gs, **{n: told[n] for n in self.tells})
-        if len(found) != len(needs):
-            found = one_each(self.name, found, len(needs))
-        return [d if want else None for d, want in zip(found, needs, strict=True)]
+        gs = map(protected, g if isinstance(g, tuple) else (g,))
+        given = self.backward(saved[2], *gs, **{n: told[n] for n in self.tells})
+        found = one_each(self.name, given, len(needs))
+        del given
+        owned = [d is None or exclusive(found, k) for k, d in enumerate(found)]
+        return [
+            None if not want or d is None else d if own else np.array(d)
+            for d, want, own in zip(found, needs, owned, strict=True)
+        ]
 
     def pull_graph(self, node: Node, saved: Any, g: Array, needed: Needed) -> Sequence[Array]:
         inputs, meta, _ = saved
@@ -100,6 +107,8 @@ def fused(forward: Callable[..., Any], backward: Callable[..., Any]) -> Callable
         @functools.wraps(definition)
         def call(*inputs: Any, **meta: Any) -> Any:
             mode = MODE.get()
+            if any(isinstance(v, Value) for v in meta.values()):
+                raise TypeError(f"{op.name}: expected tensors by position, got one by keyword")
             if mode.definitions or not any(isinstance(v, Value) for v in inputs):
                 return definition(*inputs, **meta)
             out, saved = forward(*map(unwrap, inputs), **meta)
@@ -122,11 +131,12 @@ class _Checkpoint:
     name = "checkpoint"
 
     def again(self, node: Node, saved: Any, g: Array, graph: bool) -> Sequence[Array]:
-        fn, inputs, rng_state, _ = saved
+        fn, inputs, rng_state, definitions, _ = saved
         now = generator.get_rng_state()
         generator.set_rng_state(rng_state)
         try:
-            found = replay(lambda: fn(*inputs), g, graph)
+            with switched(definitions=definitions):
+                found = replay(lambda: fn(*inputs), g, graph)
         finally:
             generator.set_rng_state(now)
         return [found.get(n) for n in node.edges if n is not None]
@@ -142,18 +152,19 @@ CHECKPOINT = _Checkpoint()
 
 
 class _Readings:
-    """Observes which tensors older than `start` a function reads."""
+    """Observes which tensors older than `start` a function reads; those off the graph weakly,
+    since the function may have made them."""
 
     def __init__(self, start: int) -> None:
         self.start = start
-        self.values: dict[int, Value] = {}
+        self.values: dict[int, Any] = {}
 
     def made(self, name: str, inputs: tuple[Any, ...], outputs: tuple[Value, ...]) -> None:
         for v in inputs:
             if isinstance(v, (tuple, list)):
                 self.made(name, tuple(v), outputs)
-            elif isinstance(v, Value) and v._node is not None and v._node.number < self.start:
-                self.values[id(v)] = v
+            elif isinstance(v, Value) and (v._node is None or v._node.number < self.start):
+                self.values[id(v)] = weakref.ref(v) if v._node is None else v
 
     def pulled(self, node: Node, g: Array, gradients: Sequence[Array]) -> None:
         """Only the forward pass is of interest."""
@@ -178,7 +189,7 @@ def checkpoint(fn: Callable[..., Any], *inputs: Any) -> Any:
     with switched(observers=(*mode.observers, readings)):
         outputs = fn(*inputs)
     edges = frontier(places(outputs), start)
-    saved = (fn, inputs, rng_state, tuple(readings.values.values()))
+    saved = (fn, inputs, rng_state, mode.definitions, tuple(readings.values.values()))
     node = Node(CHECKPOINT, edges, saved, None, None) if edges else None
     several = isinstance(outputs, (tuple, list))
     result = placed([v._data for v in outputs] if several else outputs._data, node)

@@ -7,10 +7,12 @@ a computation frees its graph at once.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ContextDecorator
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
@@ -46,6 +48,7 @@ class Mode(NamedTuple):
     recording: bool = True
     definitions: bool = False
     observers: tuple[Observer, ...] = ()
+    outer: Mode | None = None  # what to return to
 
 
 USUAL = Mode()
@@ -57,16 +60,29 @@ class switched(ContextDecorator):
 
     def __init__(self, **changes: Any) -> None:
         self.changes = changes
-        self.tokens: list[Token[Mode]] = []
-
-    def _recreate_cm(self) -> switched:
-        return switched(**self.changes)
 
     def __enter__(self) -> None:
-        self.tokens.append(MODE.set(MODE.get()._replace(**self.changes)))
+        mode = MODE.get()
+        MODE.set(mode._replace(outer=mode, **self.changes))
 
     def __exit__(self, *error: object) -> None:
-        MODE.reset(self.tokens.pop())
+        MODE.set(MODE.get().outer or USUAL)
+
+    def __call__(self, fn: Any) -> Any:
+        if not inspect.isgeneratorfunction(fn):
+            return super().__call__(fn)
+
+        @functools.wraps(fn)
+        def steps(*args: Any, **kwargs: Any) -> Iterator[Any]:
+            items = fn(*args, **kwargs)
+            while True:
+                with self:
+                    item = next(items, steps)
+                if item is steps:
+                    return
+                yield item
+
+        return steps
 
 
 def no_grad(fn: Any = None) -> Any:
@@ -164,7 +180,8 @@ class Parts:
     """Cotangents of some outputs of a call that has several; the others are zero."""
 
     __slots__ = ("given", "outputs")
-    shape = dtype = base = None
+    shape = dtype = None
+    base = ()  # never one that may change
 
     def __init__(self, outputs: Sequence[tuple[Any, Any]], given: dict[int, Array]) -> None:
         self.outputs, self.given = outputs, given
@@ -212,7 +229,17 @@ def placed(out: Any, node: Node | None) -> Any:
     """Wrap what a call on `node` gave: an array, or a tuple of them; integers leave the graph."""
     if isinstance(out, (tuple, list)):
         return spread(out, node)
+    if isinstance(out, Value):
+        raise TypeError(
+            "op: expected an array from an array function, got a Tensor, which came in by a "
+            "parameter without a rule; give it one, or annotate it tg.Array"
+        )
     array = np.asarray(out)
+    if array.dtype == np.float16:
+        raise TypeError(
+            "op: expected integers of 32 or 64 bits for a floating-point result, got smaller ones, "
+            "for which NumPy gives float16; convert with .astype('float32')"
+        )
     if node is None or array.dtype.kind != "f":
         return wrap(array)
     node.shape, node.dtype = array.shape, array.dtype

@@ -95,14 +95,21 @@ def primitive(*opaque: Callable[..., Any], **rules: Callable[..., Any]) -> Any:
     return decorate
 
 
-def one_each(name: str, gradients: Any, count: int) -> tuple[Array, ...]:
+def one_each(name: str, gradients: Any, count: int) -> list[Array]:
     """What a user's backward returned, as one gradient, or None, per input."""
-    found = gradients if isinstance(gradients, (tuple, list)) else (gradients,)
+    found = list(gradients) if isinstance(gradients, (tuple, list)) else [gradients]
     if len(found) != count:
         raise ValueError(
             f"{name}: expected one gradient, or None, per input ({count}), got {len(found)}"
         )
-    return tuple(None if d is None else np.array(d) for d in found)
+    return found
+
+
+def protected(g: np.ndarray) -> np.ndarray:
+    """A cotangent as a user's function gets it: others may hold it, so it is read-only."""
+    view = np.asarray(g).view()
+    view.flags.writeable = False
+    return view
 
 
 class _Opaque:
@@ -114,7 +121,8 @@ class _Opaque:
         self.name, self.vjp = name, vjp
 
     def pull(self, node: Node, saved: Any, g: Array, needed: Needed) -> Sequence[Array]:
-        return one_each(self.name, self.vjp(*map(unwrap, saved), g), len(saved))
+        found = one_each(self.name, self.vjp(*map(unwrap, saved), protected(g)), len(saved))
+        return [None if d is None else np.array(d) for d in found]
 
     def pull_graph(self, node: Node, saved: Any, g: Array, needed: Needed) -> Sequence[Array]:
         end = _Opaque(f"the vjp of {self.name}", self.no_rule)

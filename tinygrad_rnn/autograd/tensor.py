@@ -22,6 +22,15 @@ def _reflected(op: Callable[..., Any]) -> Callable[..., Any]:
     return reflected
 
 
+def _unless_none(op: Callable[..., Any]) -> Callable[..., Any]:
+    """A comparison that leaves None to Python: `x == None` and `x in [None]` are False."""
+
+    def compare(self: Any, other: Any) -> Any:
+        return NotImplemented if other is None else op(self, other)
+
+    return compare
+
+
 class Tensor(Value):
     """An array of float32, float64, integers or bool, whose gradient can be followed.
 
@@ -233,7 +242,7 @@ class Tensor(Value):
     __pow__, __rpow__ = elementwise.power, _reflected(elementwise.power)
     __matmul__, __rmatmul__ = linalg.matmul, _reflected(linalg.matmul)
     __neg__, __abs__ = elementwise.negative, elementwise.abs
-    __eq__, __ne__ = elementwise.equal, elementwise.not_equal
+    __eq__, __ne__ = _unless_none(elementwise.equal), _unless_none(elementwise.not_equal)
     __lt__, __le__ = elementwise.less, elementwise.less_equal
     __gt__, __ge__ = elementwise.greater, elementwise.greater_equal
 

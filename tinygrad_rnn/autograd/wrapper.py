@@ -44,7 +44,7 @@ def call{signature}:
         _node = _new(_Node)  # what Node(...) does, without the call
         _node.number, _node.op, _node.edges, _node.saved = _tick(), _op, {edges}, ({saved})
         _node.shape = _node.dtype = _node.notes = None
-    if type(_out) is not _ndarray or _out.dtype.kind != "f":
+    if type(_out) is not _ndarray or _out.dtype.char not in "fd":
         _result = _placed(_out, _node)
     else:
         _result = _new(_Value.kind)  # what placed(...) does, without the call
@@ -124,6 +124,12 @@ class Plan:
                     f"primitive {self.op.name}: expected {expected}, of {list(self.parameters)}, "
                     f"got {wrong[0]!r}"
                 )
+        plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        if odd := [n for n, p in self.parameters.items() if n[0] == "_" or p.kind not in plain]:
+            raise TypeError(
+                f"primitive {self.op.name}: expected named parameters without a leading _, "
+                f"got {odd[0]!r}"
+            )
         if self.sequence and len(self.inputs) > 1:
             raise TypeError(f"primitive {self.op.name}: expected no Array beside an Arrays")
 

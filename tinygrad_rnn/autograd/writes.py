@@ -6,6 +6,7 @@ memory was written after the node was made, so the forward pass keeps no version
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,21 +35,24 @@ def assign(value: Value, array: Any) -> None:
     source = np.asarray(array._data if isinstance(array, Value) else array)
     if source.shape != value._data.shape:
         raise ValueError(
-            f"assign: expected an array of shape {value._data.shape}, got {source.shape}"
+            f"assign: expected an array of shape {value._data.shape}, got {source.shape}; "
+            "reshape it"
         )
     np.copyto(value._data, source, casting="same_kind")
     touch(value)
 
 
-def arrays_in(saved: Any) -> Iterator[np.ndarray]:
-    """Every array that a node saved, in order."""
+def arrays_in(saved: Any, weak: bool = False) -> Iterator[np.ndarray]:
+    """Every array that a node saved, in order; with `weak`, those it only refers to as well."""
     if isinstance(saved, Value):
         yield saved._data
     elif isinstance(saved, np.ndarray):
         yield saved
-    elif isinstance(saved, (tuple, list)):
-        for part in saved:
-            yield from arrays_in(part)
+    elif isinstance(saved, (tuple, list, dict)):
+        for part in saved.values() if isinstance(saved, dict) else saved:
+            yield from arrays_in(part, weak)
+    elif weak and isinstance(saved, weakref.ref):
+        yield from arrays_in(saved())
 
 
 def digest(saved: Any) -> int:
@@ -64,7 +68,7 @@ def check(node: Node) -> None:
             "freed them; pass retain_graph=True to the earlier call, or compute the result again"
         )
     stale = latest > node.number and any(
-        _written.get(_owner(a), 0) > node.number for a in arrays_in(node.saved)
+        _written.get(_owner(a), 0) > node.number for a in arrays_in(node.saved, weak=True)
     )
     notes = node.notes
     if stale or (notes and notes.digest is not None and notes.digest != digest(node.saved)):

@@ -8,10 +8,10 @@ import numpy as np
 
 from tinygrad_rnn.autograd.graph import shape_of
 from tinygrad_rnn.autograd.ops.shape import stack, unstack
-from tinygrad_rnn.autograd.scan import scan
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.nn import cells, init
 from tinygrad_rnn.nn.module import Module, check_dtype
+from tinygrad_rnn.scan import scan
 
 
 class LSTM(Module):

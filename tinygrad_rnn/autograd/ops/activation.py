@@ -13,9 +13,16 @@ from tinygrad_rnn.autograd.ops.elementwise import exp, expm1, maximum, where
 from tinygrad_rnn.kernels import special
 
 
+def floats(x: np.ndarray) -> np.ndarray:
+    """x itself, or integers as float64."""
+    x = np.asarray(x)
+    return x if x.dtype.kind == "f" else x.astype(np.float64)
+
+
 @primitive(x=lambda g, out: g * out * (1.0 - out))
 def sigmoid(x: Array) -> Array:
     """σ(x) = 1 / (1 + e⁻ˣ), computed from e^-|x| so that neither tail overflows or is lost."""
+    x = floats(x)
     e = np.exp(-np.abs(x))
     return np.where(np.greater_equal(x, 0), 1, e) / (1 + e)
 
@@ -23,12 +30,14 @@ def sigmoid(x: Array) -> Array:
 @primitive(x=lambda g, x: g * sigmoid(x))
 def softplus(x: Array) -> Array:
     """log(1 + eˣ) = max(x, 0) + log(1 + e^-|x|)."""
+    x = floats(x)
     return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
 
 
 @primitive(x=lambda g, x: g * sigmoid(-x))
 def log_sigmoid(x: Array) -> Array:
     """log σ(x) = -softplus(-x)."""
+    x = floats(x)
     return np.minimum(x, 0) - np.log1p(np.exp(-np.abs(x)))
 
 
@@ -54,7 +63,7 @@ def elu(x: Array, alpha: float = 1.0) -> Array:
 @primitive(x=lambda g, x, out: g * (sigmoid(x) + out * sigmoid(-x)))
 def silu(x: Array) -> Array:
     """x σ(x) (Hendrycks & Gimpel 2016, Gaussian Error Linear Units, §2)."""
-    x = np.maximum(x, -2000)
+    x = np.maximum(floats(x), -2000)
     near, far = np.exp(np.clip(x, -50, 0)), np.exp(np.minimum(x + 50, 0))  # their product is tiny
     return x * near * far / (1 + np.exp(-np.abs(x)))
 

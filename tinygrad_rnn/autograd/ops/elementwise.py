@@ -57,7 +57,9 @@ def power_(x: Array, y: Array) -> Array:
     return np.power(x, y)
 
 
-@primitive(x=lambda g, x, exponent: None if exponent == 0 else g * (exponent * x ** (exponent - 1)))
+@primitive(
+    x=lambda g, x, exponent: g * 0.0 if exponent == 0 else g * (exponent * x ** (exponent - 1))
+)
 def power__(x: Array, exponent: float) -> Array:
     """x to the power of a number."""
     return np.power(x, exponent)

@@ -8,22 +8,31 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.autograd.errors import axes_of
-from tinygrad_rnn.autograd.graph import Array, Value, shape_of
+from tinygrad_rnn.autograd.graph import Array, shape_of, unwrap
 from tinygrad_rnn.autograd.op import primitive
 from tinygrad_rnn.kernels.scatter import scatter_rows
 
 
 def readable(key: Any) -> Any:
-    """An index with its Tensors as arrays."""
+    """An index as NumPy reads it, with a copy of every array or list, which may change later."""
     if isinstance(key, tuple):
-        return tuple(readable(k) for k in key)
-    return key._data if isinstance(key, Value) else key
+        return tuple(map(_frozen, key))
+    return _frozen(key)
+
+
+def _frozen(part: Any) -> Any:
+    part = unwrap(part)
+    if part is None or part is Ellipsis or isinstance(part, (slice, bool, int, np.generic)):
+        return part
+    if isinstance(part, (list, tuple)) and not len(part):
+        return np.zeros(0, np.intp)
+    return np.array(part) if np.ndim(part) else part
 
 
 def repeats(key: Any) -> bool:
-    """Whether an index may name an element twice: an integer array or list is part of it."""
+    """Whether an index may name an element twice: an integer array is part of it."""
     parts = key if isinstance(key, tuple) else (key,)
-    return any(isinstance(k, (list, np.ndarray)) and np.asarray(k).dtype != bool for k in parts)
+    return any(isinstance(k, np.ndarray) and k.dtype != bool for k in parts)
 
 
 @primitive(a=lambda g, key, shape: scatter(g, key, shape))
@@ -62,7 +71,7 @@ def untake(a: Array, indices: np.ndarray, axis: int, shape: tuple[int, ...]) -> 
 
 def whole(indices: Any, where: str) -> np.ndarray:
     """Indices as an integer array."""
-    array = np.asarray(readable(indices))
+    array = np.array(unwrap(indices))
     if array.size and array.dtype.kind not in "iu":
         raise TypeError(
             f"{where}: expected integer indices, got {array.dtype}; convert with .astype('int64')"
@@ -137,8 +146,17 @@ def sort(a: Array, axis: int = -1) -> Array:
     return take_along_axis(a, argsort(a, axis), axis)
 
 
+@primitive()
+def ranking(a: Array, axis: int) -> Array:
+    """The indices that sort along an axis from the largest down, NaN first; ties in order."""
+    last = a.shape[axis] - 1
+    return np.flip(last - np.argsort(np.flip(a, axis), axis=axis, kind="stable"), axis)
+
+
 def topk(input: Array, k: int, axis: int = -1, largest: bool = True) -> tuple[Array, Array]:
     """The k largest (or smallest) elements along an axis, in order, and their indices.
+
+    Equal elements keep their order; NaN counts as large.
 
     >>> import tinygrad_rnn as tg
     >>> values, indices = tg.topk(tg.Tensor([3.0, 1.0, 2.0]), 2)
@@ -149,7 +167,7 @@ def topk(input: Array, k: int, axis: int = -1, largest: bool = True) -> tuple[Ar
     size = shape_of(input)[along]
     if not 0 <= k <= size:
         raise ValueError(f"topk: expected k in 0..{size}, got {k}; axis {axis} has no more")
-    order = argsort(-input if largest else input, axis)
+    order = (ranking if largest else argsort)(input, along)
     indices = take_(order, np.arange(k), axis)
     return take_along_axis(input, indices, axis), indices
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.autograd.errors import axes_of
 from tinygrad_rnn.autograd.graph import Array, Arrays, shape_of
 from tinygrad_rnn.autograd.op import primitive
 from tinygrad_rnn.autograd.ops.elementwise import multiply
@@ -100,11 +101,9 @@ def outer(a: Array, b: Array) -> Array:
 def tensordot(a: Array, b: Array, axes: Any = 2) -> Array:
     """Sum of products over pairs of axes: a number (last of a, first of b), or two lists."""
     m, n = len(shape_of(a)), len(shape_of(b))
-    if isinstance(axes, int):
-        axes_a, axes_b = list(range(m - axes, m)), list(range(axes))
-    else:
-        axes_a, axes_b = ([x] if isinstance(x, int) else list(x) for x in axes)
-    axes_a, axes_b = [x % max(m, 1) for x in axes_a], [x % max(n, 1) for x in axes_b]
+    if isinstance(axes, (int, np.integer)):
+        axes = (range(-int(axes), 0), range(int(axes)))
+    axes_a, axes_b = (list(axes_of(x, d, "tensordot")) for x, d in zip(axes, (m, n), strict=True))
     summed = [shape_of(a)[x] for x in axes_a]
     if summed != [shape_of(b)[x] for x in axes_b]:
         raise ValueError(
@@ -171,6 +170,11 @@ def _explicit(subscripts: str, operands: Sequence[Array]) -> tuple[list[str], st
         out = "..." + "".join(
             sorted(c for c in set(letters) - set(shared) if letters.count(c) == 1)
         )
+    if shared and "..." not in out:
+        raise ValueError(
+            f"einsum: expected ... in the result of {subscripts!r}, got {out!r}; "
+            "sum the other axes afterwards"
+        )
     return terms, out.replace("...", shared)
 
 
@@ -178,7 +182,13 @@ def _diagonal(term: str, a: Array) -> tuple[str, Array]:
     """An operand that repeats no label: repeated ones become its diagonal, in front."""
     for label in dict.fromkeys(term):
         if term.count(label) > 1:
-            along = np.arange(shape_of(a)[term.index(label)])
+            sizes = {n for c, n in zip(term, shape_of(a), strict=True) if c == label}
+            if len(sizes) > 1:
+                raise ValueError(
+                    f"einsum: expected equal sizes along the axes {label!r} of {term!r}, "
+                    f"got shape {shape_of(a)}; a repeated label is a diagonal"
+                )
+            along = np.arange(sizes.pop())
             a = getitem(a, tuple(along if c == label else slice(None) for c in term))
             rest = term.replace(label, "")
             start = term.index(label)

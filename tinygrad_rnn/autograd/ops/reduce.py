@@ -11,6 +11,7 @@ import numpy as np
 from tinygrad_rnn.autograd.errors import axes_of
 from tinygrad_rnn.autograd.graph import Array, shape_of
 from tinygrad_rnn.autograd.op import primitive
+from tinygrad_rnn.autograd.ops.activation import floats
 from tinygrad_rnn.autograd.ops.elementwise import abs, astype, equal, exp, sqrt, square, where
 from tinygrad_rnn.autograd.ops.shape import concatenate, flip, moveaxis, reshape
 
@@ -69,6 +70,8 @@ def prod(a: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     shape = shape_of(a)
     axes = axes_of(axis, len(shape), "prod")
     rest = [n for k, n in enumerate(shape) if k not in axes]
+    if (dtype := np.asarray(a).dtype).kind in "biu":
+        a = astype(a, np.result_type(dtype, np.uint64 if dtype.kind == "u" else np.int64))
     a = reshape(moveaxis(a, axes, range(len(axes))), (count(shape, axis), *rest))
     if a.shape[0] == 0:
         a = concatenate([a, np.ones((1, *rest), a.dtype)])
@@ -121,22 +124,31 @@ def norm_(x: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     return np.sqrt(np.sum(np.square(x), axis=axes, keepdims=keepdims))
 
 
-def norm(x: Array, ord: float = 2, axis: Axis = None, keepdims: bool = False) -> Array:
-    """Vector norm (Σ|x|^ord)^(1/ord) over the given axes, or all; ord may be ±inf.
+def norm(
+    x: Array, ord: float | str | None = None, axis: Axis = None, keepdims: bool = False
+) -> Array:
+    """Vector norm (Σ|x|^ord)^(1/ord) along an axis; by default √Σx² over all given axes.
 
-    The sub-gradient of the Euclidean norm at 0 is 0.
+    Args:
+        ord: None or "fro" for √Σx², else a number other than 0, or ±inf; needs one axis then.
+
+    The sub-gradient of √Σx² at 0 is 0.
 
     >>> import tinygrad_rnn as tg
     >>> tg.norm(tg.Tensor([3.0, 4.0])).item()
     5.0
     """
-    if ord == 2:
+    axes = axes_of(axis, len(shape_of(x)), "norm")
+    if ord is None or ord == "fro" or (ord == 2 and len(axes) == 1):
         return norm_(x, axis=axis, keepdims=keepdims)
+    if len(axes) != 1 or isinstance(ord, str) or ord == 0:
+        raise ValueError(
+            f"norm: expected ord None, 'fro', or a number but 0 and one axis, got {ord!r} over "
+            f"{len(axes)} axes; use reshape(-1) for a vector, np.linalg for other matrix norms"
+        )
     size = abs(x)
     if ord in (math.inf, -math.inf):
         return (max if ord > 0 else min)(size, axis=axis, keepdims=keepdims)
-    if ord == 0:
-        raise ValueError("norm: expected a non-zero ord, got 0; count with (x != 0).sum()")
     return sum(size if ord == 1 else size**ord, axis=axis, keepdims=keepdims) ** (1 / ord)
 
 
@@ -149,6 +161,7 @@ def norm(x: Array, ord: float = 2, axis: Axis = None, keepdims: bool = False) ->
 def logsumexp(a: Array, axis: Axis = None, keepdims: bool = False) -> Array:
     """log Σ eᵃ, without overflow."""
     axes = axes_of(axis, np.ndim(a), "logsumexp")
+    a = floats(a)
     top = np.max(a, axis=axes, keepdims=True, initial=-math.inf)
     top = np.where(np.isfinite(top), top, 0)
     total = np.sum(np.exp(a - top), axis=axes, keepdims=keepdims)
@@ -159,6 +172,7 @@ def logsumexp(a: Array, axis: Axis = None, keepdims: bool = False) -> Array:
 @primitive(x=lambda g, out, axis: out * (g - sum(g * out, axis=axis, keepdims=True)))
 def softmax(x: Array, axis: int = -1) -> Array:
     """eˣ / Σ eˣ along one axis."""
+    x = floats(x)
     e = np.exp(x - np.max(x, axis=axis, keepdims=True, initial=-math.inf))
     return e / np.sum(e, axis=axis, keepdims=True)
 
@@ -166,6 +180,7 @@ def softmax(x: Array, axis: int = -1) -> Array:
 @primitive(x=lambda g, out, axis: g - exp(out) * sum(g, axis=axis, keepdims=True))
 def log_softmax(x: Array, axis: int = -1) -> Array:
     """x - log Σ eˣ along one axis."""
+    x = floats(x)
     x = x - np.max(x, axis=axis, keepdims=True, initial=-math.inf)
     return x - np.log(np.maximum(np.sum(np.exp(x), axis=axis, keepdims=True), 1))
 
