@@ -199,3 +199,39 @@ def test_one_no_grad_serves_nested_blocks():
             assert not (x * 2.0).requires_grad
         assert not (x * 2.0).requires_grad
     assert (x * 2.0).requires_grad
+
+
+def test_several_results_may_be_named_by_their_rule():
+    both = tg.primitive(x=lambda g, out: g[0] * out[0] + g[1] * 2.0 * out[0] * out[0])(
+        lambda x: (np.exp(x), np.exp(2.0 * x))
+    )
+    x = tg.Tensor(np.array([0.5]), requires_grad=True)
+
+    def total(op):
+        first, second = op(x)
+        (g,) = tg.grad((first * first + second).sum(), x, create_graph=True)
+        return g.item(), tg.grad(g.sum(), x)[0].item()
+
+    plain = total(lambda x: (tg.exp(x), tg.exp(2.0 * x)))
+    np.testing.assert_allclose(total(both), plain, rtol=1e-12)
+
+
+def test_an_opaque_function_gives_one_array():
+    pair = tg.primitive(lambda x: (x, x), lambda x, g: g)
+    with pytest.raises(TypeError, match=r"expected f\(\*arrays\) -> array, got tuple"):
+        pair(leaf(1.0))
+
+
+def test_a_sequence_rule_gives_one_gradient_each():
+    @tg.primitive(xs=lambda g: [g])
+    def total(xs: tg.Arrays):
+        return sum(xs)
+
+    with pytest.raises(ValueError, match="expected one gradient for each of 2 inputs, got 1"):
+        total([leaf(1.0), leaf(2.0)]).backward()
+
+
+def test_grad_takes_any_iterable_of_inputs():
+    layer = tg.nn.Linear(2, 1)
+    found = tg.grad(layer(tg.ones(1, 2)).sum(), layer.parameters())
+    assert [g.shape for g in found] == [(1, 2), (1,)]

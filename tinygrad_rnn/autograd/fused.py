@@ -171,7 +171,8 @@ class _Readings:
 
 
 def checkpoint(fn: Callable[..., Any], *inputs: Any) -> Any:
-    """Call `fn(*inputs)` and keep none of its inner results: the backward pass runs it again.
+    """Call `fn(*inputs)` and, once it has returned, keep none of its inner results: the backward
+    pass runs it again.
 
     Memory for time (Chen et al. 2016, Training Deep Nets with Sublinear Memory Cost). Tensors that
     `fn` closes over get their gradients too; draws from the default generator are repeated.

@@ -91,7 +91,10 @@ def grad(
     >>> tg.grad(g, x)
     (Tensor(12., dtype=float32),)
     """
-    outputs, inputs = (list(v) if isinstance(v, (tuple, list)) else [v] for v in (outputs, inputs))
+    outputs, inputs = (
+        [v] if isinstance(v, Value) or not hasattr(v, "__iter__") else list(v)
+        for v in (outputs, inputs)
+    )
     if not isinstance(grad_outputs, (tuple, list)):
         grad_outputs = [grad_outputs] * len(outputs)
     if len(grad_outputs) != len(outputs):

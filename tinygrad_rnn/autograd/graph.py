@@ -187,7 +187,8 @@ class Parts:
         self.outputs, self.given = outputs, given
 
     def __add__(self, other: Parts) -> Parts:
-        return Parts(self.outputs, self.given | other.given)
+        both = {k: self.given[k] + other.given[k] for k in self.given.keys() & other.given.keys()}
+        return Parts(self.outputs, self.given | other.given | both)
 
     def filled(self, graph: bool) -> tuple[Array, ...]:
         zeros = (np.zeros(*o) if k not in self.given else None for k, o in enumerate(self.outputs))

@@ -148,6 +148,8 @@ def opaque_primitive(fn: Callable[..., Any], vjp: Callable[..., Any]) -> Callabl
         out, mode = fn(*map(unwrap, inputs)), MODE.get()
         if not any(isinstance(v, Value) for v in inputs):
             return out
+        if isinstance(out, (tuple, list)):
+            raise TypeError(f"{op.name}: expected f(*arrays) -> array, got {type(out).__name__}")
         edges = [v._node if isinstance(v, Value) else None for v in inputs]
         live = mode.recording and any(edges)
         result = placed(np.asarray(out), Node(op, edges, inputs, None, None) if live else None)

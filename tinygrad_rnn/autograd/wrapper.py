@@ -26,7 +26,6 @@ from tinygrad_rnn.autograd.graph import (
     placed,
     tick,
     unwrap,
-    wrap,
 )
 
 CALL = """
@@ -75,13 +74,18 @@ MANY = """
 
 def masked(gradients: Sequence[Array], nodes: Sequence[Node | None], needed: Needed) -> list[Array]:
     """The gradients of a sequence of inputs that somebody asked for."""
+    if len(gradients) != len(nodes):
+        raise ValueError(
+            f"backward: expected one gradient for each of {len(nodes)} inputs, "
+            f"got {len(gradients)}; mend the rule"
+        )
     wanted = [n is not None and (needed is None or n in needed) for n in nodes]
     return [d if w else None for d, w in zip(gradients, wanted, strict=True)]
 
 
 FIXED = {
     f"_{value.__name__}": value
-    for value in (Node, Value, announce, explain, masked, operand, placed, unwrap, wrap)
+    for value in (Node, Value, announce, explain, masked, operand, placed, unwrap)
 } | {"_MODE": MODE, "_tick": tick, "_ndarray": np.ndarray, "_new": object.__new__}
 
 
@@ -155,7 +159,7 @@ class Plan:
         if name in ("g", "shape"):
             return "_g" if name == "g" else f"{x}__node.shape"
         if name == "out":
-            return "_wrap(out, _node)" if graph else "out"
+            return "_placed(out, _node)" if graph else "out"
         if graph or name not in self.inputs:
             return name
         if self.sequence:
