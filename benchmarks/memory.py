@@ -9,7 +9,6 @@ Medians of interleaved pairs.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import statistics
@@ -80,14 +79,15 @@ def child(library: str, graph: str, size: int) -> None:
 def measure(library: str, graph: str, size: int) -> float:
     command = [sys.executable, "-m", "benchmarks.memory", "--child", library, graph, str(size)]
     env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "131072"}
-    return float(subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout)
+    return float(
+        subprocess.run(command, capture_output=True, text=True, check=True, env=env).stdout
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=3, help="interleaved pairs (default: 3)")
     parser.add_argument("--size", type=int, default=2_000_000, help="elements (default: 2000000)")
-    parser.add_argument("--json", metavar="FILE", help="write the rows to a file")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -102,9 +102,6 @@ def main() -> None:
         ours, theirs = (statistics.median(p[k] for p in pairs) for k in (0, 1))
         rows.append({"graph": graph, "tinygrad_rnn MB": ours, "torch MB": theirs})
         print(f"{graph:24}{ours:14.1f}{theirs:10.1f}{ours / theirs:8.2f}", flush=True)
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump(rows, file, indent=1)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Writes the tables of the zoo's pages from the runs stored in zoo/results.
+"""Writes the tables of the pages from stored runs.
 
     python docs/tables.py
 
-In docs/zoo/NAME.md, what stands between the markers is replaced by a row for every
-zoo/results/NAME-*.json, each the result.json of a run.
+Between the markers of docs/zoo/NAME.md comes a row for every zoo/results/NAME-*.json, each the
+result.json of a run; between those of docs/performance.md, what the benchmark NAME last printed
+into benchmarks/results/NAME.txt.
 """
 
 import json
@@ -12,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = re.compile(r"(<!-- table of: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+OUTPUT = re.compile(r"(<!-- output of: (\w+) -->\n).*?(<!-- end of output -->)", re.DOTALL)
 HEADS = ("text", "seed", "unigrams", "bigrams", "validation", "minutes", "characters/s", "command")
 
 
@@ -29,9 +31,15 @@ def table(name: str) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
+def output(name: str) -> str:
+    text = (ROOT / f"benchmarks/results/{name}.txt").read_text(encoding="utf-8")
+    return f"```\n{text.rstrip()}\n```\n"
+
+
 def rewritten(page: str) -> str:
     """The page with its tables as the stored runs have them."""
-    return TABLE.sub(lambda found: f"{found[1]}{table(found[2])}{found[3]}", page)
+    page = TABLE.sub(lambda found: f"{found[1]}{table(found[2])}{found[3]}", page)
+    return OUTPUT.sub(lambda found: f"{found[1]}{output(found[2])}{found[3]}", page)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def _chosen(keep: np.ndarray, new: Any, old: Any) -> Any:
 
 
 def _cleared(state: Any) -> Any:
-    return tuple(map(_cleared, state)) if isinstance(state, tuple) else 0.0
+    return tuple(map(_cleared, state)) if isinstance(state, tuple) else 0
 
 
 def _stepped(step: Step, *inputs: Any) -> tuple[Array, Any]:
@@ -115,7 +115,7 @@ def scan(
             x = _chosen(keep, x, (False,) * len(x))  # a zero of any dtype: padding may be NaN
         outputs[t], after = _stepped(step, x if several else x[0], before, *each, *params)
         if keep is not None:
-            outputs[t], after = _chosen(keep, outputs[t], 0.0), _chosen(keep, after, state)
+            outputs[t], after = _chosen(keep, outputs[t], 0), _chosen(keep, after, state)
         state = after
     if not steps:
         return _no_steps(step, arrays, several, state, (*each, *params)), state

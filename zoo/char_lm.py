@@ -12,7 +12,7 @@ Trained by truncated backpropagation through time: the text is cut into B stream
 reads T characters of every stream, and the state is carried to the next update without its
 gradient. Adam, clipped gradients, a learning rate that falls along a cosine.
 
-Expect at most 1.70 nats/char on the standard library (bigrams get 2.4) in 4 minutes on two cores.
+Expect at most 1.70 nats/char on the standard library (bigrams get 2.4) in 4 minutes at most.
 
 Mikolov, Karafiát, Burget, Černocký & Khudanpur (2010), Recurrent neural network based language
 model, §2; with the LSTM of Gers, Schmidhuber & Cummins (2000), Learning to Forget.
@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Annotated, Any, get_args, get_type_hints
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 import tinygrad_rnn as tg
@@ -385,7 +386,7 @@ def run_training(options: argparse.Namespace, path: Path) -> dict[str, Any]:
     log(path, command=options.command, recipe=asdict(run.recipe), update=run.update)
     if not options.resume:
         save(run, path)
-    with Interrupt() as interrupt:
+    with Interrupt() as interrupt, threadpool_limits(1, "blas"):  # more wait for each other
         try:
             train(run, train_ids, valid_ids, path, interrupt)
             save(run, path)

@@ -235,3 +235,42 @@ def test_grad_takes_any_iterable_of_inputs():
     layer = tg.nn.Linear(2, 1)
     found = tg.grad(layer(tg.ones(1, 2)).sum(), layer.parameters())
     assert [g.shape for g in found] == [(1, 2), (1,)]
+
+
+def test_a_checkpoint_whose_closure_moved_on_says_so():
+    h, weights = leaf(1.0), [leaf(2.0), leaf(3.0)]
+    for w in weights:
+        h = tg.checkpoint(lambda u: u * w, h)  # noqa: B023 (the mistake that is tested)
+    with pytest.raises(RuntimeError, match="checkpoint: expected the function to read the same"):
+        tg.grad(h.sum(), weights, allow_unused=True)
+
+
+def test_a_replay_leaves_the_default_generator_alone():
+    x = leaf(1.0, 2.0)
+    y = tg.checkpoint(lambda x: x * tg.rand(2), x)
+    before = tg.get_rng_state()
+    (found,) = tg.grad(y.sum(), x)
+    assert tg.get_rng_state() == before
+    np.testing.assert_array_equal(found, y / x)
+
+
+def test_many_repeats_of_an_index_lose_no_precision():
+    x = tg.Tensor(np.zeros(1, np.float32), requires_grad=True)
+    weights = np.full(1_000_000, 0.1, np.float32)
+    (x[np.zeros(1_000_000, int)] * weights).sum().backward()
+    np.testing.assert_allclose(x.grad.item(), 100_000.0, rtol=1e-6)
+
+
+def test_clip_takes_both_spellings_of_its_bounds():
+    x = leaf(-2.0, 0.5, 9.0)
+    assert tg.clip(x, min=0, max=1).tolist() == tg.clip(x, 0, 1).tolist() == [0.0, 0.5, 1.0]
+    assert x.clip(max=1).tolist() == [-2.0, 0.5, 1.0]
+
+
+def test_masked_steps_keep_the_dtype_of_integer_states():
+    xs = np.ones((3, 2, 1), np.int64)
+    for lengths in (None, [3, 1]):
+        outputs, state = tg.scan(
+            lambda x, s: (s + x, s + x), tg.Tensor(xs), tg.Tensor(xs[0]), lengths=lengths
+        )
+        assert outputs.dtype == state.dtype == np.int64

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "tinygrad_rnn"
 
 # Lines of code (no docstrings, comments or blank lines) that a room may have
 BUDGETS = {
-    "autograd": 1_200,  # without ops
+    "autograd": 1_250,  # without ops
     "autograd/ops": 650,
     "kernels": 1_500,
     "nn": 1_500,

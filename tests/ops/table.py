@@ -109,6 +109,12 @@ pointwise(
     draw=lambda draw: ([shape(draw)], {"alpha": one_of(draw, 1.0, 0.3)}),
 )
 pointwise("silu", lambda x: x / (1 + np.exp(-x)), MODERATE)
+pointwise(
+    "normal_cdf",
+    vectorized(lambda x: 0.5 * math.erfc(-x / math.sqrt(2))),
+    MODERATE,
+    fn=PRIMITIVES["normal_cdf"],
+)
 pointwise("gelu", vectorized(lambda x: 0.5 * x * math.erfc(-x / math.sqrt(2))), MODERATE)
 pointwise(
     "gelu tanh",
@@ -209,11 +215,20 @@ row("max", tg.max, reduction(), np.max, SPACED, polynomial=True)
 row("min", tg.min, reduction(), np.min, SPACED, polynomial=True)
 row("argmax", tg.argmax, along(empty=False, keepdims=st.booleans()), np.argmax, SPACED, order=0)
 row("argmin", tg.argmin, along(empty=False, keepdims=st.booleans()), np.argmin, SPACED, order=0)
-row("norm", tg.norm, reduction(ord=st.sampled_from((2, 3, 2.5))), _norm, NONZERO, ulps=16)
+_orders = {"empty": False, "keepdims": st.booleans()}
+row("norm", tg.norm, reduction(), lambda x, **how: np.sqrt(np.sum(x * x, **how)), NONZERO)
+row(
+    "norm of an order",
+    tg.norm,
+    along(**_orders, ord=st.sampled_from((2, 3, 2.5))),
+    _norm,
+    NONZERO,
+    ulps=16,
+)
 row(
     "norm linear",
     tg.norm,
-    reduction(ord=st.sampled_from((1, math.inf, -math.inf))),
+    along(**_orders, ord=st.sampled_from((1, math.inf, -math.inf))),
     _norm,
     SPACED,
     polynomial=True,
@@ -508,9 +523,14 @@ def _topk(draw):
 
 
 def _top(input, k, axis, largest):
-    ordered = np.sort(-input if largest else input, axis=axis)
-    values = np.take(ordered, np.arange(k), axis)
-    return -values if largest else values
+    ordered = np.sort(input, axis=axis)  # NaN last, as the largest
+    return np.take(np.flip(ordered, axis) if largest else ordered, np.arange(k), axis)
+
+
+def _ranks(a, axis):
+    """From the largest down, NaN first; ties in order."""
+    keys = np.where(np.isnan(a), -np.inf, -a)
+    return np.argsort(keys, axis, kind="stable")
 
 
 def _diagonal(draw):
@@ -538,6 +558,15 @@ row(
 )
 row("put_along_axis", PRIMITIVES["put_along_axis"], _put, _putted, **_exact)
 row("argsort", tg.argsort, along(), np.argsort, SPACED, order=0, nan=False)
+row(
+    "ranking",
+    PRIMITIVES["ranking"],
+    along(),
+    _ranks,
+    SPACED,
+    order=0,
+    nan=False,
+)
 row("sort", tg.sort, along(), np.sort, SPACED, nan=False, **_exact)
 row("topk", lambda *a, **m: tg.topk(*a, **m)[0], _topk, _top, SPACED, nan=False, **_exact)
 row("tril", tg.tril, _diagonal, np.tril, nan=False, **_exact)

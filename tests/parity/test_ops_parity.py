@@ -186,13 +186,13 @@ REDUCTIONS = {
         A,
     ),
     "norm of ord 3": (
-        lambda x: tg.norm(x, 3, (0, 1)),
-        lambda x: torch.linalg.vector_norm(x, 3, (0, 1)),
+        lambda x: tg.norm(x, 3, 1),
+        lambda x: torch.linalg.vector_norm(x, 3, 1),
         A,
     ),
     "norm of ord -inf": (
-        lambda x: tg.norm(x, -math.inf),
-        lambda x: torch.linalg.vector_norm(x, -math.inf),
+        lambda x: tg.norm(x, -math.inf, -1),
+        lambda x: torch.linalg.vector_norm(x, -math.inf, -1),
         A,
     ),
 }

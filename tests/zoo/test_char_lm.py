@@ -192,6 +192,20 @@ def test_same_seed_same_numbers_other_seed_other_numbers(capsys):
     assert same_end(checkpoint(), checkpoint("runs/char_lm-cats-2"))
 
 
+def test_one_blas_thread_trains_and_the_setting_comes_back(monkeypatch):
+    threads = pytest.importorskip("threadpoolctl").threadpool_info
+    before, seen, step = threads(), [], char_lm.train_step
+
+    def looking(*arguments):
+        seen.extend(pool["num_threads"] for pool in threads() if pool["user_api"] == "blas")
+        return step(*arguments)
+
+    monkeypatch.setattr(char_lm, "train_step", looking)
+    train()
+    assert set(seen) <= {1}
+    assert threads() == before
+
+
 # Stop and go on.
 
 DRIVER = """

@@ -125,7 +125,7 @@ def explain(
     if str(error).startswith(f"{name}: expected "):
         return error  # it says so already
     kind = next((k for k in (IndexError, TypeError, ValueError) if isinstance(error, k)), None)
-    if kind is None or str(error).startswith(f"{name}: expected"):
+    if kind is None:
         return error
     if isinstance(error, np.exceptions.AxisError):
         kind = ValueError

@@ -27,12 +27,14 @@ def unbroadcast(g: Array, shape: tuple[int, ...], dtype: np.dtype) -> Array:
     """Undo broadcasting and promotion: the one place where a cotangent is fitted to its input."""
     if g.shape != shape:
         lead = g.ndim - len(shape)
-        pairs = list(zip(shape, g.shape[lead:], strict=True))
-        if any(n != m and n != 1 for n, m in pairs):
-            raise ValueError("no broadcast of the input's shape")
-        axes = [lead + i for i, (n, m) in enumerate(pairs) if n != m]
+        axes = list(range(lead))
+        for axis, n in enumerate(shape, lead):
+            if axis < 0 or n not in (1, g.shape[axis]):
+                raise ValueError("no broadcast of the input's shape")
+            if n != g.shape[axis]:
+                axes.append(axis)
         reduce = np.add.reduce if type(g) is np.ndarray else type(g).sum
-        g = reduce(g, (*range(lead), *axes)).reshape(shape)
+        g = reduce(g, tuple(axes)).reshape(shape)
     return g if g.dtype == dtype else g.astype(dtype)
 
 
@@ -145,7 +147,7 @@ def deliver(
         for node, d in zip(nodes, cotangents):  # noqa: B905 (one each by construction; this is hot)
             if d is None or node is None:
                 continue
-            if d.shape != node.shape or d.dtype != node.dtype:
+            if d.shape != node.shape or d.dtype is not node.dtype:
                 d = unbroadcast(d, node.shape, node.dtype)
             if node not in pending:
                 pending[node] = d

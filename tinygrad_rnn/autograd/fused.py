@@ -132,13 +132,17 @@ class _Checkpoint:
 
     def again(self, node: Node, saved: Any, g: Array, graph: bool) -> Sequence[Array]:
         fn, inputs, rng_state, definitions, _ = saved
-        now = generator.get_rng_state()
-        generator.set_rng_state(rng_state)
+        token = generator.REPLAYED.set(generator.replaying(rng_state))
         try:
             with switched(definitions=definitions):
                 found = replay(lambda: fn(*inputs), g, graph)
         finally:
-            generator.set_rng_state(now)
+            generator.REPLAYED.reset(token)
+        if not found.keys() <= set(node.edges):
+            raise RuntimeError(
+                "checkpoint: expected the function to read the same tensors again, but it read "
+                "another; a loop's variable it closes over has moved on: pass it as an input"
+            )
         return [found.get(n) for n in node.edges if n is not None]
 
     def pull(self, node: Node, saved: Any, g: Array, needed: Needed) -> Sequence[Array]:

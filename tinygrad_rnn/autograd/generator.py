@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import copy
 import functools
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
+
+REPLAYED: ContextVar[np.random.Generator | None] = ContextVar("tinygrad_rnn_rng", default=None)
 
 
 @functools.cache  # made at the first draw: importing numpy.random takes a while
@@ -21,7 +24,14 @@ def default_rng(rng: np.random.Generator | None = None) -> np.random.Generator:
             f"rng: expected a numpy.random.Generator, got {type(rng).__name__}; "
             "make one with numpy.random.default_rng(seed)"
         )
-    return _default() if rng is None else rng
+    return (REPLAYED.get() or _default()) if rng is None else rng
+
+
+def replaying(state: dict[str, Any]) -> np.random.Generator:
+    """A generator that repeats the default one's draws from `state` on."""
+    rng = np.random.Generator(np.random.PCG64())
+    rng.bit_generator.state = state
+    return rng
 
 
 def manual_seed(seed: int) -> None:
@@ -37,7 +47,7 @@ def manual_seed(seed: int) -> None:
 
 def get_rng_state() -> dict[str, Any]:
     """The whole state of the default generator, as plain JSON values."""
-    state: dict[str, Any] = copy.deepcopy(dict(_default().bit_generator.state))
+    state: dict[str, Any] = copy.deepcopy(dict(default_rng().bit_generator.state))
     return state
 
 

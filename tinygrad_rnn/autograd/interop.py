@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +24,11 @@ OURS = {  # where our name is another
     "add.accumulate": "cumsum",
     "multiply.outer": "outer",
 }
+# Ours that NumPy has and that are made of primitives.
+COMPOSED = set(
+    "clip concatenate cumsum dot einsum expand_dims mean moveaxis norm outer pad power prod "
+    "ravel repeat sort squeeze std swapaxes take take_along_axis tensordot tile var".split()
+)
 # Functions that only look: they read a Tensor as the array it holds.
 READERS = {np.shape, np.ndim, np.size, np.allclose, np.array_equal, np.isclose, np.array_repr}
 
@@ -44,7 +48,7 @@ def array(self: Value, dtype: Any = None, copy: bool | None = None) -> np.ndarra
 
 def refusal(name: str) -> TypeError:
     ours = OURS.get(name, name.removeprefix("linalg."))
-    recorded = f"tg.{ours} (recorded), or " if hasattr(sys.modules["tinygrad_rnn"], ours) else ""
+    recorded = f"tg.{ours} (recorded), or " if {ours, f"{ours}_"} & {*PRIMITIVES, *COMPOSED} else ""
     return TypeError(
         f"np.{name}: expected arrays, got a Tensor; use {recorded}np.{name}(t.numpy()) "
         "to leave the graph"

@@ -43,13 +43,13 @@ def call{signature}:
         _node = _new(_Node)  # what Node(...) does, without the call
         _node.number, _node.op, _node.edges, _node.saved = _tick(), _op, {edges}, ({saved})
         _node.shape = _node.dtype = _node.notes = None
-    if type(_out) is not _ndarray or _out.dtype.char not in "fd":
+    if type(_out) is not _ndarray or ((_dtype := _out.dtype) is not _f32 and _dtype is not _f64):
         _result = _placed(_out, _node)
     else:
         _result = _new(_Value.kind)  # what placed(...) does, without the call
         _result._data, _result._node = _out, _node
         if _node is not None:
-            _node.shape, _node.dtype = _out.shape, _out.dtype
+            _node.shape, _node.dtype = _out.shape, _dtype
     if _mode.observers:
         _announce(_mode, _op.name, ({parameters}), _result)
     return _result
@@ -86,7 +86,14 @@ def masked(gradients: Sequence[Array], nodes: Sequence[Node | None], needed: Nee
 FIXED = {
     f"_{value.__name__}": value
     for value in (Node, Value, announce, explain, masked, operand, placed, unwrap)
-} | {"_MODE": MODE, "_tick": tick, "_ndarray": np.ndarray, "_new": object.__new__}
+} | {
+    "_MODE": MODE,
+    "_tick": tick,
+    "_ndarray": np.ndarray,
+    "_new": object.__new__,
+    "_f32": np.dtype("f"),
+    "_f64": np.dtype("d"),
+}
 
 
 def listed(names: Iterable[str]) -> str:
@@ -129,9 +136,11 @@ class Plan:
                     f"got {wrong[0]!r}"
                 )
         plain = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-        if odd := [n for n, p in self.parameters.items() if n[0] == "_" or p.kind not in plain]:
+        if odd := [
+            n for n, p in self.parameters.items() if n[0] == "_" or "__" in n or p.kind not in plain
+        ]:
             raise TypeError(
-                f"primitive {self.op.name}: expected named parameters without a leading _, "
+                f"primitive {self.op.name}: expected named parameters without a leading _ or __, "
                 f"got {odd[0]!r}"
             )
         if self.sequence and len(self.inputs) > 1:

@@ -69,7 +69,7 @@ def silu(x: Array) -> Array:
 
 
 @primitive(x=lambda g, x: g * math.sqrt(0.5 / math.pi) * exp(-0.5 * x * x))
-def gelu_(x: Array) -> Array:
+def normal_cdf(x: Array) -> Array:
     """Φ(x), the standard normal distribution function."""
     return special.normal_cdf(x)
 
@@ -84,7 +84,7 @@ def gelu(x: Array, approximate: Literal["none", "tanh"] = "none") -> Array:
     Tensor([-0.15865526,  0.        ,  0.8413448 ], dtype=float32)
     """
     if approximate == "none":
-        return maximum(x, -40.0) * gelu_(x)  # Φ(-40) is 0
+        return maximum(x, -40.0) * normal_cdf(x)  # Φ(-40) is 0
     if approximate == "tanh":
         return x * sigmoid(math.sqrt(8.0 / math.pi) * (x + 0.044715 * x * x * x))
     raise ValueError(f"gelu: expected approximate 'none' or 'tanh', got {approximate!r}; use one")

@@ -185,16 +185,20 @@ def where(condition: Array, x: Array, y: Array) -> Array:
     return np.where(condition, x, y)
 
 
-def clip(a: Array, a_min: Array = None, a_max: Array = None) -> Array:
-    """a limited to [a_min, a_max]; the gradient passes at the bounds, None leaves a side open.
+def clip(
+    a: Array, a_min: Array = None, a_max: Array = None, *, min: Array = None, max: Array = None
+) -> Array:
+    """a limited to [a_min, a_max], or [min, max]; the gradient passes at the bounds, None leaves a
+    side open.
 
     >>> import tinygrad_rnn as tg
     >>> tg.clip(tg.Tensor([-2.0, 0.5, 9.0]), 0, 1)
     Tensor([0. , 0.5, 1. ], dtype=float32)
     """
-    if a_min is not None:
-        a = where(greater_equal(a, a_min), a, maximum(a, a_min))
-    return a if a_max is None else where(less_equal(a, a_max), a, minimum(a, a_max))
+    low, high = (min if a_min is None else a_min), (max if a_max is None else a_max)
+    if low is not None:
+        a = where(greater_equal(a, low), a, maximum(a, low))
+    return a if high is None else where(less_equal(a, high), a, minimum(a, high))
 
 
 @primitive(a=lambda g: g)

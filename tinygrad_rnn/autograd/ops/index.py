@@ -15,9 +15,9 @@ from tinygrad_rnn.kernels.scatter import scatter_rows
 
 def readable(key: Any) -> Any:
     """An index as NumPy reads it, with a copy of every array or list, which may change later."""
-    if isinstance(key, tuple):
-        return tuple(map(_frozen, key))
-    return _frozen(key)
+    if type(key) in (slice, int):
+        return key
+    return tuple(map(_frozen, key)) if isinstance(key, tuple) else _frozen(key)
 
 
 def _frozen(part: Any) -> Any:
@@ -44,6 +44,8 @@ def getitem(a: Array, key: Any) -> Array:
 @primitive(a=lambda g, key: getitem(g, key))
 def scatter(a: Array, key: Any, shape: tuple[int, ...]) -> Array:
     """Zeros of `shape` with a added at [key]."""
+    if type(key) is np.ndarray and key.dtype != bool:
+        return added_rows(a, key, 0, shape)
     out = np.zeros(shape, a.dtype)
     if repeats(key):
         np.add.at(out, key, a)
@@ -58,8 +60,7 @@ def take_(a: Array, indices: np.ndarray, axis: int) -> Array:
     return np.take(a, indices, axis)
 
 
-@primitive(a=lambda g, indices, axis: take_(g, indices, axis))
-def untake(a: Array, indices: np.ndarray, axis: int, shape: tuple[int, ...]) -> Array:
+def added_rows(a: np.ndarray, indices: np.ndarray, axis: int, shape: tuple[int, ...]) -> np.ndarray:
     """Zeros of `shape` with slices added along an axis, by number."""
     axis %= len(shape)
     lead = np.moveaxis(a, range(axis, axis + indices.ndim), range(indices.ndim))
@@ -67,6 +68,12 @@ def untake(a: Array, indices: np.ndarray, axis: int, shape: tuple[int, ...]) -> 
     flat = lead.reshape(indices.size, math.prod(rest))
     rows = scatter_rows(flat, indices.ravel() % shape[axis], shape[axis])
     return np.moveaxis(rows.reshape(shape[axis], *rest), 0, axis)
+
+
+@primitive(a=lambda g, indices, axis: take_(g, indices, axis))
+def untake(a: Array, indices: np.ndarray, axis: int, shape: tuple[int, ...]) -> Array:
+    """`added_rows`, as an op."""
+    return added_rows(a, indices, axis, shape)
 
 
 def whole(indices: Any, where: str) -> np.ndarray:
