@@ -236,7 +236,7 @@ def placed(out: Any, node: Node | None) -> Any:
             "parameter without a rule; give it one, or annotate it tg.Array"
         )
     array = np.asarray(out)
-    if array.dtype == np.float16:
+    if array.dtype.char == "e":
         raise TypeError(
             "op: expected integers of 32 or 64 bits for a floating-point result, got smaller ones, "
             "for which NumPy gives float16; convert with .astype('float32')"

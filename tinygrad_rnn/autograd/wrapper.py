@@ -43,7 +43,9 @@ def call{signature}:
         _node = _new(_Node)  # what Node(...) does, without the call
         _node.number, _node.op, _node.edges, _node.saved = _tick(), _op, {edges}, ({saved})
         _node.shape = _node.dtype = _node.notes = None
-    if type(_out) is not _ndarray or ((_dtype := _out.dtype) is not _f32 and _dtype is not _f64):
+    if isinstance(_out, _generic):
+        _out = _asarray(_out)
+    if type(_out) is not _ndarray or (_dtype := _out.dtype) not in _floats:
         _result = _placed(_out, _node)
     else:
         _result = _new(_Value.kind)  # what placed(...) does, without the call
@@ -64,7 +66,9 @@ ONE = """
     if isinstance({x}, _Value):
         {x}__array, {x}__node = {x}._data, {x}._node
     else:
-        {x} = {x}__array = _operand({x}, _op.name)
+        if type({x}) is not float and (type({x}) is not _ndarray or {x}.dtype not in _floats):
+            {x} = _operand({x}, _op.name)
+        {x}__array = {x}
         {x}__node = None"""
 MANY = """
     {x} = [v if isinstance(v, _Value) else _operand(v, _op.name) for v in {x}]
@@ -89,10 +93,11 @@ FIXED = {
 } | {
     "_MODE": MODE,
     "_tick": tick,
+    "_asarray": np.asarray,
+    "_generic": np.generic,
     "_ndarray": np.ndarray,
     "_new": object.__new__,
-    "_f32": np.dtype("f"),
-    "_f64": np.dtype("d"),
+    "_floats": (np.dtype("f"), np.dtype("d")),
 }
 
 
