@@ -66,6 +66,9 @@ class Recipe:
     seed: Annotated[int, "of the first weights and of what is drawn"] = 0
 
 
+RECIPES = {"tiny-shakespeare": {"hidden": 256, "updates": 2000, "lr": 3e-3}}  # others: as above
+
+
 class CharLM(nn.Module):
     """Embedding, LSTM, linear."""
 
@@ -312,7 +315,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--temperature", type=real, metavar="X", default=0.7, help="of the text (default: 0.7)")
     add("--prompt", metavar="TEXT", help="what the text goes on from (default: a new line)")
     add("--curve", type=png, metavar="PNG", help="draw the loss against the updates")
-    recipe = parser.add_argument_group("recipe")
+    recipe = parser.add_argument_group("recipe", f"for a data set of its own: {RECIPES}")
     for name, hint in get_type_hints(Recipe, include_extras=True).items():
         kind, about = get_args(hint)
         number = a_seed if name == "seed" else whole if kind is int else real
@@ -356,7 +359,8 @@ def prepare(options: argparse.Namespace, path: Path) -> tuple[Run, np.ndarray, n
     digest = hashlib.sha256(text.text.encode()).hexdigest()
     if run is None:
         characters = datasets.Vocabulary(text.text).characters
-        run = Run(Recipe(**options.recipe), options.command, text.name, digest, characters)
+        chosen = Recipe(**RECIPES.get(text.name, {}) | options.recipe)
+        run = Run(chosen, options.command, text.name, digest, characters)
     recipe = asdict(run.recipe)
     wrong = [f"--{n} {recipe[n]}" for n, v in options.recipe.items() if recipe[n] != v]
     if run.digest != digest:

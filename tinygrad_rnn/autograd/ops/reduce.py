@@ -174,7 +174,8 @@ def softmax(x: Array, axis: int = -1) -> Array:
     """eˣ / Σ eˣ along one axis."""
     x = floats(x)
     e = np.exp(x - np.max(x, axis=axis, keepdims=True, initial=-math.inf))
-    return e / np.sum(e, axis=axis, keepdims=True)
+    e /= np.sum(e, axis=axis, keepdims=True)
+    return e
 
 
 @primitive(x=lambda g, out, axis: g - exp(out) * sum(g, axis=axis, keepdims=True))
@@ -182,7 +183,8 @@ def log_softmax(x: Array, axis: int = -1) -> Array:
     """x - log Σ eˣ along one axis."""
     x = floats(x)
     x = x - np.max(x, axis=axis, keepdims=True, initial=-math.inf)
-    return x - np.log(np.maximum(np.sum(np.exp(x), axis=axis, keepdims=True), 1))
+    x -= np.log(np.maximum(np.sum(np.exp(x), axis=axis, keepdims=True), 1))
+    return x
 
 
 @primitive(a=lambda g, axis: flip(cumsum_(flip(g, axis), axis), axis))
