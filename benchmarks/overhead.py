@@ -55,43 +55,32 @@ def operands(op: str, size: int) -> tuple[np.ndarray, np.ndarray]:
     return h, w / w.sum() if op.startswith("sum") else w
 
 
-def tinygrad_rnn_runs(op: str, size: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    apply, (a, b) = OPS[op], operands(op, size)
-    x, w = tg.Tensor(a, requires_grad=True), tg.Tensor(b, requires_grad=True)
-    ones = tg.ones(*a.shape)
-
-    def forward() -> Any:
-        h = x
-        for _ in range(LENGTH):
-            h = apply(tg, h, w)
-        return h
-
-    def both() -> None:
-        x.grad = w.grad = None
-        forward().backward(ones)
-
-    return forward, both
+Runs = tuple[Callable[[], Any], Callable[[], Any]]
 
 
-def torch_runs(op: str, size: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    apply, (a, b) = OPS[op], operands(op, size)
-    x, w = (torch.tensor(v, requires_grad=True) for v in (a, b))
-    ones = torch.ones(a.shape)
+def tensor_runs(np_: Any, leaf: Callable[[np.ndarray], Any]) -> Callable[[str, int], Runs]:
+    """Forward, and forward and backward, for a library whose tensors have `backward`."""
 
-    def forward() -> Any:
-        h = x
-        for _ in range(LENGTH):
-            h = apply(torch, h, w)
-        return h
+    def make(op: str, size: int) -> Runs:
+        apply, (a, b) = OPS[op], operands(op, size)
+        x, w, ones = leaf(a), leaf(b), np_.ones(a.shape)
 
-    def both() -> None:
-        x.grad = w.grad = None
-        forward().backward(ones)
+        def forward() -> Any:
+            h = x
+            for _ in range(LENGTH):
+                h = apply(np_, h, w)
+            return h
 
-    return forward, both
+        def both() -> None:
+            x.grad = w.grad = None
+            forward().backward(ones)
+
+        return forward, both
+
+    return make
 
 
-def autograd_runs(op: str, size: int) -> tuple[Callable[[], Any], Callable[[], Any]]:
+def autograd_runs(op: str, size: int) -> Runs:
     apply, (a, b) = OPS[op], operands(op, size)
     ones = np.ones_like(a)
 
@@ -107,7 +96,11 @@ def autograd_runs(op: str, size: int) -> tuple[Callable[[], Any], Callable[[], A
     return lambda: autograd.make_vjp(lambda xw: chain(*xw))((a, b)), both
 
 
-LIBRARIES = {"tinygrad_rnn": tinygrad_rnn_runs, "torch": torch_runs, "autograd": autograd_runs}
+LIBRARIES = {
+    "tinygrad_rnn": tensor_runs(tg, lambda a: tg.Tensor(a, requires_grad=True)),
+    "torch": tensor_runs(torch, lambda a: torch.tensor(a, requires_grad=True)),
+    "autograd": autograd_runs,
+}
 
 
 def measure(op: str, size: int, rounds: int) -> dict[str, tuple[float, float]]:
