@@ -274,3 +274,20 @@ def test_masked_steps_keep_the_dtype_of_integer_states():
             lambda x, s: (s + x, s + x), tg.Tensor(xs), tg.Tensor(xs[0]), lengths=lengths
         )
         assert outputs.dtype == state.dtype == np.int64
+
+
+@pytest.mark.parametrize("op", [lambda x: tg.max(x, axis=0), lambda x: tg.min(-x, axis=0)])
+def test_an_infinite_cotangent_stays_with_the_extremum(op):
+    x = leaf(1.0, 2.0)
+    (found,) = tg.grad(op(x), x, tg.Tensor(np.inf))
+    assert found.numpy()[0] == 0.0 and np.isinf(found.numpy()[1])
+
+
+def test_an_infinite_cotangent_gives_sign_no_nan():
+    x = leaf(1.0)
+    assert tg.grad(tg.sign(x), x, tg.Tensor([np.inf]))[0].tolist() == [0.0]
+
+
+def test_a_hook_is_a_function():
+    with pytest.raises(TypeError, match="register_hook: expected a function, got int"):
+        leaf(1.0).register_hook(3)

@@ -151,8 +151,7 @@ class Tensor(Value):
             retain_graph: keep what the graph saved, so that `backward` can run again.
 
         Raises:
-            RuntimeError: if this is no scalar and `gradient` is missing, if there is no graph, or
-                if an earlier pass freed it.
+            RuntimeError: without `gradient` for several elements, without a graph, or once freed.
         """
         _gradient.backward(self, gradient, retain_graph)
 
@@ -169,11 +168,11 @@ class Tensor(Value):
 
     def register_hook(self, hook: Callable[[Tensor], Tensor | None]) -> Callable[[], None]:
         """Call `hook(gradient)` in each backward pass; a Tensor it returns replaces the gradient.
-
-        Returns a function that removes the hook.
-        """
+        Returns a function that removes the hook."""
         if self._node is None:
             raise RuntimeError("register_hook: expected a tensor with requires_grad=True")
+        if not callable(hook):
+            raise TypeError(f"register_hook: expected a function, got {type(hook).__name__}")
         hooks, key = self._node.annotate().hooks, tick()
         hooks[key] = hook
         return lambda: hooks.pop(key, None) and None

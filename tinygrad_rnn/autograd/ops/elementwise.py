@@ -58,7 +58,9 @@ def power_(x: Array, y: Array) -> Array:
 
 
 @primitive(
-    x=lambda g, x, exponent: g * 0.0 if exponent == 0 else g * (exponent * x ** (exponent - 1))
+    x=lambda g, x, exponent: (
+        where(g == g, 0.0, g) if exponent == 0 else g * (exponent * x ** (exponent - 1))
+    )
 )
 def power__(x: Array, exponent: float) -> Array:
     """x to the power of a number."""
@@ -81,7 +83,7 @@ def abs(x: Array) -> Array:
     return np.abs(x)
 
 
-@primitive(x=lambda g: g * 0.0)
+@primitive(x=lambda g: where(g == g, 0.0, g))
 def sign(x: Array) -> Array:
     """-1, 0 or 1; its derivative is 0."""
     return np.sign(x)

@@ -29,12 +29,6 @@ def _frozen(part: Any) -> Any:
     return np.array(part) if np.ndim(part) else part
 
 
-def repeats(key: Any) -> bool:
-    """Whether an index may name an element twice: an integer array is part of it."""
-    parts = key if isinstance(key, tuple) else (key,)
-    return any(isinstance(k, np.ndarray) and k.dtype != bool for k in parts)
-
-
 @primitive(a=lambda g, key, shape: scatter(g, key, shape))
 def getitem(a: Array, key: Any) -> Array:
     """a[key]: basic slices, integer and boolean arrays, and mixtures, as NumPy."""
@@ -44,10 +38,12 @@ def getitem(a: Array, key: Any) -> Array:
 @primitive(a=lambda g, key: getitem(g, key))
 def scatter(a: Array, key: Any, shape: tuple[int, ...]) -> Array:
     """Zeros of `shape` with a added at [key]."""
-    if type(key) is np.ndarray and key.dtype != bool:
+    parts = key if isinstance(key, tuple) else (key,)
+    repeats = any(isinstance(k, np.ndarray) and k.dtype != bool for k in parts)
+    if repeats and parts[0] is key:
         return added_rows(a, key, 0, shape)
     out = np.zeros(shape, a.dtype)
-    if repeats(key):
+    if repeats:
         np.add.at(out, key, a)
     else:
         out[key] = a

@@ -13,14 +13,7 @@ from tinygrad_rnn.autograd.graph import Array, Arrays, shape_of
 from tinygrad_rnn.autograd.op import primitive
 from tinygrad_rnn.autograd.ops.elementwise import multiply
 from tinygrad_rnn.autograd.ops.index import getitem
-from tinygrad_rnn.autograd.ops.shape import (
-    broadcast_to,
-    expand_dims,
-    ravel,
-    reshape,
-    squeeze,
-    transpose,
-)
+from tinygrad_rnn.autograd.ops.shape import broadcast_to, expand_dims, reshape, squeeze, transpose
 
 
 def _flat(a: Array) -> Array:
@@ -95,7 +88,7 @@ def dot(a: Array, b: Array) -> Array:
 
 def outer(a: Array, b: Array) -> Array:
     """a bᵀ of two flattened inputs."""
-    return expand_dims(ravel(a), 1) * expand_dims(ravel(b), 0)
+    return reshape(a, (-1, 1)) * reshape(b, (1, -1))
 
 
 def tensordot(a: Array, b: Array, axes: Any = 2) -> Array:

@@ -83,10 +83,12 @@ def prod(a: Array, axis: Axis = None, keepdims: bool = False) -> Array:
 
 
 def _shared(g: Array, a: Array, out: Array, axis: Axis, keepdims: bool) -> Array:
-    """The rule of max and min: ties get equal shares."""
-    ties = astype(equal(a, spanned(out, a.shape, axis, keepdims)), g.dtype)
-    shares = g / sum(ties, axis=axis, keepdims=keepdims)
-    return spanned(shares, a.shape, axis, keepdims) * ties
+    """The rule of max and min: ties get equal shares; a NaN spoils all."""
+    end = spanned(out, a.shape, axis, keepdims)
+    ties = equal(a, end)
+    shares = g / sum(astype(ties, g.dtype), axis=axis, keepdims=keepdims)
+    shares = spanned(shares, a.shape, axis, keepdims)
+    return where(ties, shares, where(equal(end, end), 0.0, shares))
 
 
 @primitive(a=_shared)
