@@ -105,7 +105,7 @@ def _along(fn, arrays, rng):
     if not np.isfinite(numeric):
         return Report("unsure", why="not finite nearby")
     off, zero, scale = abs(analytic - numeric), scale == 0, max(scale, abs(numeric))
-    error += EPS * scale  # the backward pass rounds too
+    error += 4 * EPS * scale  # the backward pass and the differences themselves round too
     why = f"derivative {analytic:.17g}, expected {numeric:.17g} ± {error:.1g}"
     if not off <= ERRORS * error:
         kinked = _kinked(forward, back, noise, scale)

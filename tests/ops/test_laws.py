@@ -95,6 +95,9 @@ def largest(*arrays):
     return max(np.abs(a).max(initial=0.0) for a in arrays)
 
 
+PRODUCTS = {"matmul", "linear", "dot", "tensordot", "einsum", "outer"}
+
+
 def assert_same(found, expected):
     """Bit-equal, NaN included, but for the sign of zero."""
     for f, e in zip(found, expected, strict=True):
@@ -137,7 +140,11 @@ def test_values_are_numpys(case):
 def test_values_on_arrays_are_those_on_tensors(case):
     plain = case(*case.arrays)
     assert not any(isinstance(v, tg.Tensor) for v in plain)
-    assert_same(case(*leaves(case.arrays)), plain)
+    found = case(*leaves(case.arrays))
+    if case.row.polynomial and case.row.name.split()[0] not in PRODUCTS:
+        assert_same(found, plain)
+    else:  # BLAS depends on addresses; NumPy's scalars have another pow than its arrays
+        assert_close(found, plain, 2e-15)
     return telling(*plain)
 
 
