@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.autograd.generator import default_rng
+from tinygrad_rnn.autograd.graph import read_only
 from tinygrad_rnn.autograd.tensor import Tensor
 
 
@@ -98,6 +99,5 @@ def from_numpy(array: np.ndarray) -> Tensor:
         raise TypeError(
             f"from_numpy: expected native byte order, got {array.dtype}; use Tensor(...)"
         )
-    tensor._data = array.view(np.ndarray)
-    tensor._data.flags.writeable = False
+    tensor._data = read_only(array)
     return tensor

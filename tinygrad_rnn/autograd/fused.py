@@ -25,11 +25,14 @@ from tinygrad_rnn.autograd.graph import (
     Value,
     announce,
     placed,
+    read_only,
+    recorded,
     switched,
     tick,
     unwrap,
+    wanted,
 )
-from tinygrad_rnn.autograd.op import one_each, protected
+from tinygrad_rnn.autograd.op import one_each
 
 
 def places(outputs: Any) -> list[Node | None]:
@@ -65,17 +68,18 @@ class _Fused:
         self.tells = [n for n in ("needs", "freeing") if n in parameters]
 
     def pull(self, node: Node, saved: Any, g: Array, needed: Needed) -> Sequence[Array]:
-        needs = tuple(n is not None and (needed is None or n in needed) for n in node.edges)
+        needs = wanted(node.edges, needed)
         told = {"needs": needs, "freeing": node.saved is None}
-        gs = map(protected, g if isinstance(g, tuple) else (g,))
+        gs = [read_only(np.asarray(d)) for d in (g if isinstance(g, tuple) else (g,))]
         given = self.backward(saved[2], *gs, **{n: told[n] for n in self.tells})
         found = one_each(self.name, given, len(needs))
         del given
-        owned = [d is None or exclusive(found, k) for k, d in enumerate(found)]
-        return [
-            None if not want or d is None else d if own else np.array(d)
-            for d, want, own in zip(found, needs, owned, strict=True)
-        ]
+        for k, want in enumerate(needs):  # by position: another name would be another reference
+            if not want or found[k] is None:
+                found[k] = None
+            elif type(found[k]) is not np.ndarray or not exclusive(found, k):
+                found[k] = np.array(found[k])
+        return found
 
     def pull_graph(self, node: Node, saved: Any, g: Array, needed: Needed) -> Sequence[Array]:
         inputs, meta, _ = saved
@@ -112,10 +116,7 @@ def fused(forward: Callable[..., Any], backward: Callable[..., Any]) -> Callable
             if mode.definitions or not any(isinstance(v, Value) for v in inputs):
                 return definition(*inputs, **meta)
             out, saved = forward(*map(unwrap, inputs), **meta)
-            edges = [v._node if isinstance(v, Value) else None for v in inputs]
-            live = mode.recording and any(edges)
-            node = Node(op, edges, (inputs, meta, saved), None, None) if live else None
-            result = placed(out, node)
+            result = placed(out, recorded(op, mode, inputs, (inputs, meta, saved)))
             announce(mode, op.name, inputs, result)
             return result
 

@@ -128,6 +128,13 @@ def unwrap(value: Any) -> Any:
     return value._data if isinstance(value, Value) else value
 
 
+def read_only(array: np.ndarray) -> np.ndarray:
+    """The same memory, not to be written through this view."""
+    view = array.view(np.ndarray)
+    view.flags.writeable = False
+    return view
+
+
 def shape_of(a: Any) -> tuple[int, ...]:
     """The shape of a Tensor, an array, a number or a list."""
     return a.shape if hasattr(a, "shape") else np.shape(a)
@@ -168,6 +175,17 @@ class Node:
         """The op's name, for messages."""
         call = self.edges[0] if self.op is PICK else self
         return call.op.name if call and call.op else "leaf"
+
+
+def recorded(op: Op, mode: Mode, inputs: Sequence[Any], saved: Any) -> Node | None:
+    """The node of a call, if it is recorded and an input wants a gradient."""
+    edges = [v._node if isinstance(v, Value) else None for v in inputs]
+    return Node(op, edges, saved, None, None) if mode.recording and any(edges) else None
+
+
+def wanted(nodes: Sequence[Node | None], needed: Needed) -> tuple[bool, ...]:
+    """Which of the inputs of a call want a gradient in this backward pass."""
+    return tuple(n is not None and (needed is None or n in needed) for n in nodes)
 
 
 def leaf(array: np.ndarray) -> Node:

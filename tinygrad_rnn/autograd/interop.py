@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autograd.graph import Value
+from tinygrad_rnn.autograd.graph import Value, read_only
 from tinygrad_rnn.autograd.op import PRIMITIVES
 
 # What `array op tensor` reaches us as; our ops have the names of NumPy's functions.
@@ -41,9 +41,7 @@ def array(self: Value, dtype: Any = None, copy: bool | None = None) -> np.ndarra
                 f"asarray: expected dtype {self._data.dtype} without a copy, got {dtype}"
             )
         return self._data.astype(dtype or self._data.dtype)
-    view = self._data.view()
-    view.flags.writeable = False
-    return view
+    return read_only(self._data)
 
 
 def refusal(name: str) -> TypeError:

@@ -32,6 +32,8 @@ from tinygrad_rnn.autograd.graph import (
     Value,
     announce,
     placed,
+    read_only,
+    recorded,
     unwrap,
     wrap,
 )
@@ -105,13 +107,6 @@ def one_each(name: str, gradients: Any, count: int) -> list[Array]:
     return found
 
 
-def protected(g: np.ndarray) -> np.ndarray:
-    """A cotangent as a user's function gets it: others may hold it, so it is read-only."""
-    view = np.asarray(g).view()
-    view.flags.writeable = False
-    return view
-
-
 class _Opaque:
     """An op with NumPy functions for both ways: its gradient has no derivative."""
 
@@ -121,7 +116,8 @@ class _Opaque:
         self.name, self.vjp = name, vjp
 
     def pull(self, node: Node, saved: Any, g: Array, needed: Needed) -> Sequence[Array]:
-        found = one_each(self.name, self.vjp(*map(unwrap, saved), protected(g)), len(saved))
+        g = read_only(np.asarray(g))  # others may hold it
+        found = one_each(self.name, self.vjp(*map(unwrap, saved), g), len(saved))
         return [None if d is None else np.array(d) for d in found]
 
     def pull_graph(self, node: Node, saved: Any, g: Array, needed: Needed) -> Sequence[Array]:
@@ -150,9 +146,7 @@ def opaque_primitive(fn: Callable[..., Any], vjp: Callable[..., Any]) -> Callabl
             return out
         if isinstance(out, (tuple, list)):
             raise TypeError(f"{op.name}: expected f(*arrays) -> array, got {type(out).__name__}")
-        edges = [v._node if isinstance(v, Value) else None for v in inputs]
-        live = mode.recording and any(edges)
-        result = placed(np.asarray(out), Node(op, edges, inputs, None, None) if live else None)
+        result = placed(np.asarray(out), recorded(op, mode, inputs, inputs))
         announce(mode, op.name, inputs, result)
         return result
 

@@ -10,7 +10,7 @@ import numpy as np
 from tinygrad_rnn.autograd import gradient as _gradient
 from tinygrad_rnn.autograd import interop
 from tinygrad_rnn.autograd.errors import array_of
-from tinygrad_rnn.autograd.graph import Value, leaf, tick, wrap
+from tinygrad_rnn.autograd.graph import Value, leaf, read_only, tick, wrap
 from tinygrad_rnn.autograd.ops import activation, elementwise, index, linalg, reduce
 from tinygrad_rnn.autograd.ops import shape as shaping
 
@@ -87,9 +87,7 @@ class Tensor(Value):
 
     def numpy(self) -> np.ndarray:
         """The array itself, as a read-only view."""
-        view = self._data.view()
-        view.flags.writeable = False
-        return view
+        return read_only(self._data)
 
     def item(self) -> Any:
         """The only element, as a Python number."""

@@ -26,6 +26,7 @@ from tinygrad_rnn.autograd.graph import (
     placed,
     tick,
     unwrap,
+    wanted,
 )
 
 CALL = """
@@ -83,8 +84,7 @@ def masked(gradients: Sequence[Array], nodes: Sequence[Node | None], needed: Nee
             f"backward: expected one gradient for each of {len(nodes)} inputs, "
             f"got {len(gradients)}; mend the rule"
         )
-    wanted = [n is not None and (needed is None or n in needed) for n in nodes]
-    return [d if w else None for d, w in zip(gradients, wanted, strict=True)]
+    return [d if w else None for d, w in zip(gradients, wanted(nodes, needed), strict=True)]
 
 
 FIXED = {
