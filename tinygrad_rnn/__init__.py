@@ -1,6 +1,6 @@
 """tinygrad_rnn: a small autograd engine whose equations are written once, and the RNN zoo on it."""
 
-from tinygrad_rnn import func, nn, optim
+from tinygrad_rnn import func, nn, optim, testing
 from tinygrad_rnn.autograd.fused import checkpoint, fused
 from tinygrad_rnn.autograd.generator import get_rng_state, manual_seed, set_rng_state
 from tinygrad_rnn.autograd.gradient import grad
@@ -217,6 +217,7 @@ __all__ = [
     "take_along_axis",
     "tanh",
     "tensordot",
+    "testing",
     "tile",
     "to_dot",
     "topk",

@@ -1,0 +1,1 @@
+"""What the study of `benchmarks.checker_power` is made of."""

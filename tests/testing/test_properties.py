@@ -1,0 +1,426 @@
+"""Property tests of gradients: what they find, what they print, and that it runs."""
+
+import inspect
+import time
+
+import hypothesis
+import numpy as np
+import pytest
+from hypothesis import given, reproduce_failure, seed, settings
+from hypothesis import strategies as st
+
+import tinygrad_rnn as tg
+from tinygrad_rnn.testing import (
+    GradientError,
+    assert_gradients,
+    check_gradients,
+    gradcheck,
+    register_profiles,
+)
+from tinygrad_rnn.testing import strategies as ts
+from tinygrad_rnn.testing.snippet import literal
+
+SCALE = 3.0
+
+
+@tg.primitive(x=lambda g, x: g * tg.where(x > 3, 2.0, 1.0))
+def doubled_above_3(x):
+    return x + 0.0
+
+
+def wrong(x, y):
+    return doubled_above_3(x) * y
+
+
+def failure(test):
+    """The error of a property that must fail, the same in every run."""
+    with pytest.raises(GradientError) as caught:
+        seed(0)(test)()
+    return caught.value
+
+
+def code_of(error):
+    return str(error).split("To repeat it:\n\n")[1]
+
+
+def rerun(code):
+    with pytest.raises(GradientError) as caught:
+        exec(code, {"__name__": "__main__"})
+    return caught.value
+
+
+# As tests
+
+
+@check_gradients(ts.reals("a b"), ts.reals("b c"))
+def test_matmul(x, y):
+    return tg.matmul(x, y)
+
+
+@settings(max_examples=5)
+@check_gradients(ts.reals("a b"), ts.positive("b"), order=2)
+def test_division(x, y):
+    """Divides."""
+    return x / y
+
+
+@seed(3)
+@check_gradients(ts.small_integers("a b"), exact=True)
+def test_exact(x):
+    return tg.cumsum(x * x, axis=0), tg.max(x, axis=1) if x.shape[1] else x
+
+
+@check_gradients(ts.reals("a", dtype=np.float32), max_examples=20)
+def test_float32(x):
+    return tg.tanh(x)
+
+
+@check_gradients(ts.matmul_operands())
+def test_one_strategy_draws_all_arguments(x, y):
+    return x @ y
+
+
+@check_gradients(ts.sequences(2, lengths=True), ts.small_integers("k", 0, 1, dtype=np.intp), 2.0)
+def test_what_is_not_differentiable_is_passed_on(batch, places, factor):
+    x, lengths = batch
+    assert isinstance(lengths, np.ndarray) and lengths.dtype == np.intp and factor == 2.0
+    assert isinstance(places, np.ndarray) and not isinstance(x, np.ndarray)
+    return tg.take(x, places, axis=2) * factor * lengths.sum()
+
+
+@check_gradients(np.array([[0.5, -1.0]]), ts.reals("a 2"))
+def test_values_may_be_fixed(x, y):
+    assert x.shape == (1, 2)
+    return x * y
+
+
+def test_tests_look_like_tests():
+    assert not inspect.signature(test_division).parameters
+    assert test_division.__name__ == "test_division" and test_division.__doc__ == "Divides."
+    assert test_division.fn(3.0, 2.0) == 1.5
+    assert test_division.is_hypothesis_test
+
+
+# Running them
+
+
+def calls(limit=None, **keywords):
+    """How many examples `assert_gradients` checks: evaluations of a pair's vjp at new inputs."""
+    seen = set()
+
+    def vjp(x, g):
+        seen.add(x.tobytes())
+        return 2 * x * g
+
+    pair = (lambda x: x * x, vjp)
+    assert_gradients(pair, ts.reals((10,)), **keywords)
+    return len(seen)
+
+
+def test_max_examples():
+    assert calls(max_examples=3) < 20 < calls(max_examples=30)
+
+
+def test_settings_can_be_stacked():
+    count = []
+
+    @settings(max_examples=4)
+    @check_gradients(ts.reals((2,)).map(lambda a: count.append(1) or a))
+    def holds(x):
+        return x * 2.0
+
+    holds()
+    assert len(count) <= 6  # with the warm-up
+    with pytest.raises(hypothesis.errors.InvalidArgument, match="already been decorated"):
+        settings(max_examples=3)(holds)
+
+
+def test_there_is_no_deadline_whatever_the_settings():
+    @settings(max_examples=2, deadline=1)
+    @check_gradients(ts.reals((1,)))
+    def slow(x):
+        time.sleep(0.002)
+        return x * 2.0
+
+    slow()
+
+
+def test_the_first_call_is_not_counted():
+    made = []
+
+    def compiled(x):
+        made.append(1)
+        if len(made) == 1:
+            raise RuntimeError("the compiler has a bad day")
+        return x * x
+
+    assert_gradients(compiled, ts.reals("a"), max_examples=5)
+    assert len(made) > 5
+
+
+def test_a_failure_can_be_reproduced_by_its_blob():
+    def test():
+        return settings(database=None, print_blob=True, max_examples=200)(
+            check_gradients(ts.reals("a"))(doubled_above_3)
+        )
+
+    with pytest.raises(GradientError) as caught:
+        test()()
+    text = "\n".join(caught.value.__notes__)
+    blob = eval(text.split("@reproduce_failure(")[1].split(")")[0])[1]
+    again = reproduce_failure(hypothesis.__version__, blob)(
+        check_gradients(ts.reals("a"))(doubled_above_3)
+    )
+    with pytest.raises(GradientError) as caught_again:
+        again()
+    assert code_of(caught_again.value) == code_of(caught.value)
+
+
+def test_kinks_can_be_rejected():
+    assert_gradients(tg.abs, ts.reals("a", scales=(1.0,)), kinks="reject", max_examples=30)
+    check = check_gradients(ts.reals("a", scales=(1.0,)), kinks="fail", max_examples=300)
+    assert failure(check(tg.abs)).report.verdict == "fail"
+
+
+# A property that cannot fail is no property
+
+
+@pytest.mark.parametrize(
+    "fn, strategy",
+    [
+        (lambda x: x * 2.0, ts.reals("0 a")),
+        (lambda x: tg.log(x * 0.0 - 1.0), ts.reals((2,))),
+        (lambda x: x[:0], ts.reals((2,))),
+    ],
+    ids=["empty", "nan", "empty results"],
+)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_nothing_proven_is_a_failure(fn, strategy):
+    with pytest.raises(AssertionError, match=r"at least one example .* got .*unsure"):
+        assert_gradients(fn, strategy, max_examples=10)
+
+
+@pytest.mark.parametrize("use", [lambda: check_gradients()(tg.tanh), lambda: assert_gradients(abs)])
+def test_there_must_be_inputs(use):
+    with pytest.raises(ValueError, match="expected a strategy for each argument, got"):
+        use()
+
+
+def test_a_forgotten_call_is_noticed():
+    with pytest.raises(ValueError, match="expected a strategy for each argument, got"):
+
+        @check_gradients
+        def holds(x):
+            return x
+
+
+def test_other_errors_say_how_to_repeat_them_too():
+    def broken(x):
+        return x.no_such_method() if x.ndim == 2 else x * 2.0
+
+    with pytest.raises(AttributeError) as caught:
+        assert_gradients(broken, ts.reals())
+    code = caught.value.__notes__[-1].split("To repeat it:\n\n")[1]
+    with pytest.raises(AttributeError):
+        exec(code, {})
+
+
+# What a failure prints
+
+
+def local_function():
+    factor, weights = 2.0, np.array([[0.1], [0.25]])
+
+    def scaled(x):
+        return doubled_above_3(x) * factor
+
+    return lambda x: scaled(x) * weights.sum() * SCALE
+
+
+def local_primitive():
+    @tg.primitive(x=lambda g, x: g * (x > 3))
+    def local(x):
+        return x * 1.0
+
+    return local
+
+
+def pair():
+    return (
+        lambda x, y: x + y,
+        lambda x, y, g: (g, 1.5 * g),
+    )
+
+
+CASES = {
+    "importable": (wrong, [ts.reals("a b"), ts.reals("b")], "from tests.testing.test_properties"),
+    "lambda": (lambda x: doubled_above_3(x) * SCALE, [ts.reals("a")], "SCALE = 3.0"),
+    "local function": (local_function(), [ts.reals("a")], "weights = np.array([[0.1], [0.25]])"),
+    "local primitive": (local_primitive(), [ts.reals("a")], "@tg.primitive(x=lambda"),
+    "pair": (pair(), [ts.reals("a"), ts.reals("a")], "tg.testing.gradcheck((fn, fn1), [x0, x1]"),
+    "nested": (
+        lambda x, s, k: tg.take(doubled_above_3(x) * s[0].sum(), k),
+        [ts.reals("1"), ts.sequences(1, 1, 1), np.array([0])],
+        "(x1, ",
+    ),
+    "float32": (
+        lambda x: doubled_above_3(x) * 2.0,
+        [ts.reals("a", dtype=np.float32)],
+        "dtype=np.float32",
+    ),
+    "tensor": (doubled_above_3, [ts.tensors(ts.reals("a"))], "tg.Tensor(np.array("),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_printed_example_runs_and_fails_alike(case):
+    fn, inputs, expected = CASES[case]
+    error = failure(check_gradients(*inputs)(fn))
+    code = code_of(error)
+    assert expected in code and code.startswith("import numpy as np\nimport tinygrad_rnn as tg\n")
+    again = rerun(code)
+    assert again.report.elements == error.report.elements
+    assert again.report.analytic == error.report.analytic
+
+
+@check_gradients(ts.reals("a"))
+def decorated(x):
+    return wrong(x, 2.0)
+
+
+def test_a_decorated_test_is_imported():
+    code = code_of(failure(decorated))
+    assert "import decorated\n" in code and "gradcheck(decorated.fn, [x0]" in code
+    rerun(code)
+
+
+def test_what_has_no_expression_is_named():
+    layer = type("Layer", (), {"__call__": lambda self, x: doubled_above_3(x)})()
+    code = code_of(failure(check_gradients(ts.reals("a"))(lambda x: layer(x))))
+    assert "layer = ...  # <" in code
+    no_source = eval("lambda x: f(x)", {"f": doubled_above_3})
+    code = code_of(failure(check_gradients(ts.reals("a"))(no_source)))
+    assert "fn = ...  # <function <lambda>" in code
+
+
+def test_options_are_printed():
+    check = check_gradients(ts.reals("a", scales=(1.0,)), order=2, modes=("vjp",), rng=7)
+    code = code_of(failure(check(lambda x: doubled_above_3(x) * x)))
+    assert ", order=2, modes=('vjp',), rng=7)" in code
+    code = code_of(failure(check_gradients(ts.small_integers("a"), exact=True)(doubled_above_3)))
+    assert "tg.testing.exact_gradcheck(doubled_above_3, [x0], rng=0)" in code
+
+
+@pytest.mark.parametrize(
+    "a",
+    [
+        np.array(0.1),
+        np.array([1 / 3, -2.0, 1e-300, 5e-324, 1e22]),
+        np.array([[0.1, 1 / 3]], np.float32),
+        np.zeros((0, 3)),
+        np.zeros((2, 0), np.float32),
+        np.array([3, -1]),
+        np.array([True, False]),
+        np.arange(2000.0).reshape(2, 500, 2) / 7,
+        np.arange(6.0).reshape(2, 3).T,
+    ],
+    ids=lambda a: f"{a.dtype}{a.shape}",
+)
+def test_arrays_are_written_exactly(a):
+    text = literal(a)
+    again = eval(f"({text}\n)", {"np": np})
+    np.testing.assert_array_equal(again, a, strict=True)
+    assert max(map(len, text.splitlines())) <= 130
+    assert ("strides" in text) == (not a.flags.c_contiguous)
+
+
+# Shrinking
+
+
+def summed(g, shape):
+    """The sum of a cotangent over broadcast axes."""
+    g = g.sum(tuple(range(g.ndim - len(shape))))
+    return g.sum(tuple(k for k, n in enumerate(shape) if n == 1), keepdims=True).reshape(shape)
+
+
+def one_column(g, shape):
+    """The first column only: the sum over a broadcast axis is missing."""
+    g = g.sum(tuple(range(g.ndim - len(shape))))
+    return g[tuple(slice(0, 1) if n == 1 else slice(None) for n in shape)]
+
+
+def last_wrong(x, g):
+    d = 2 * x * g
+    d.flat[d.size - 1 :] *= 1.01
+    return d
+
+
+BUGS = {
+    "above 3": (doubled_above_3, [ts.reals()]),
+    "below -1.7": (
+        (np.abs, lambda x, g: g * np.sign(x) * np.where(x < -1.7, 1.01, 1)),
+        [ts.away_from(0.0)],
+    ),
+    "no sum": (
+        (np.add, lambda x, y, g: (one_column(g, x.shape), summed(g, y.shape))),
+        [ts.operands(ts.broadcastable_shapes(2))],
+    ),
+    "last element": ((np.square, last_wrong), [ts.reals()]),
+    "tall": (
+        (np.square, lambda x, g: 2 * x * g * (1.1 if x.shape[0] > x.shape[1] else 1)),
+        [ts.reals("a b")],
+    ),
+    "long products": (
+        (np.matmul, lambda a, b, g: (g @ b.T, a.T @ g * (1.001 if len(a) > 2 else 1))),
+        [ts.reals("n k"), ts.reals("k m")],
+    ),
+}
+
+
+def sizes_of_failures(bug, seeds):
+    fn, inputs = BUGS[bug]
+    sizes = []
+    for number in seeds:
+        test = settings(max_examples=200, database=None)(check_gradients(*inputs)(fn))
+        with pytest.raises(GradientError) as caught:
+            seed(number)(test)()
+        inputs_found = {}
+        exec(code_of(caught.value).rsplit("\n", 2)[0], {"__name__": "__main__"}, inputs_found)
+        arrays = [v for name, v in inputs_found.items() if name in ("x0", "x1")]
+        sizes.append(sum(a.size for a in arrays))
+    return sizes
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_bugs_shrink_to_four_elements(bug):
+    assert max(sizes_of_failures(bug, range(4))) <= 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bug", BUGS)
+def test_bugs_shrink_to_four_elements_for_most_seeds(bug):
+    sizes = np.array(sizes_of_failures(bug, range(100)))
+    assert (sizes <= 4).mean() >= 0.95
+
+
+# Profiles
+
+
+def test_profiles():
+    register_profiles()
+    plain, ci, nightly = (
+        settings.get_profile(f"tinygrad_rnn{end}") for end in ("", "-ci", "-nightly")
+    )
+    assert (plain.max_examples, ci.max_examples, nightly.max_examples) == (100, 200, 10_000)
+    assert plain.deadline is ci.deadline is nightly.deadline is None
+    assert ci.derandomize and ci.database is None and ci.print_blob
+    assert nightly.print_blob and not nightly.derandomize
+
+
+def test_properties_work_under_given():
+    @given(st.just(1))
+    @settings(suppress_health_check=[hypothesis.HealthCheck.nested_given], max_examples=1)
+    def outer(_):
+        assert gradcheck(tg.tanh, np.array([0.5]))
+
+    outer()

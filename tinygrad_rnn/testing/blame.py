@@ -1,0 +1,100 @@
+"""Where a gradient is wrong."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from tinygrad_rnn.autograd.graph import Array
+from tinygrad_rnn.testing.differences import Line
+from tinygrad_rnn.testing.entries import between, judge
+from tinygrad_rnn.testing.point import Comparison, Point, one
+from tinygrad_rnn.testing.report import Element
+
+WORST = 5  # elements that are shown
+TIES = 20  # outputs at a tie that are looked at
+
+
+class Search:
+    """Follows a disagreement along (u, w) down to entries of the Jacobian, the worst first.
+
+    A rectangle of the Jacobian that disagrees is halved, its inputs first, as long as a half
+    disagrees too. `found` are the entries; `diffuse` says that some could not be followed.
+    """
+
+    def __init__(self, point: Point, u: Array, w: Array) -> None:
+        self.point, self.u, self.w = point, u, w
+        self.found: list[Element] = []
+        self.ties: dict[
+            int, dict[int, bool | None]
+        ] = {}  # output: inputs with a kink, convex or not
+        self.diffuse = False
+        self.lines: dict[bytes, Line] = {}
+        self.pulls: dict[bytes, Array] = {}
+        self.follow(100 + 3 * min(point.inputs.size, 300))
+        self.found.sort(key=lambda e: -abs(e.analytic - e.numeric))
+
+    def look(self, columns: Array, rows: Array) -> Comparison:
+        u, w = (np.zeros_like(v) for v in (self.u, self.w))
+        u[columns], w[rows] = self.u[columns], self.w[rows]
+        line = self.lines.setdefault(columns.tobytes(), self.point.line(u))
+        key = rows.tobytes()
+        if key not in self.pulls:
+            self.pulls[key] = self.point.pull(w)
+        return Comparison(self.point, line, w, self.pulls[key], u)
+
+    def follow(self, budget: int) -> None:
+        queue = [(0.0, 0, np.arange(self.u.size), np.arange(self.w.size))]
+        seen = 0
+        while queue:
+            _, _, columns, rows = heapq.heappop(queue)
+            if columns.size == 1 and rows.size == 1:
+                self.found.append(self.entry(int(columns[0]), int(rows[0])))
+                if sum(e.verdict == "fail" for e in self.found) == WORST:
+                    return
+                continue
+            worse = []
+            for part in self.halves(columns, rows):
+                seen += 1
+                comparison = self.look(*part)
+                if not comparison.agrees():
+                    off = comparison.off
+                    worse.append((-off if off == off else 0.0, seen, *part))
+            self.diffuse = self.diffuse or not worse
+            for item in worse:
+                heapq.heappush(queue, item)
+            if seen > budget:
+                self.diffuse = True
+                return
+
+    def halves(self, columns: Array, rows: Array) -> list[tuple[Array, Array]]:
+        if columns.size > 1:
+            return [(c, rows) for c in _parts(columns, self.point.inputs.ends)]
+        return [(columns, r) for r in _parts(rows, self.point.outputs.ends)]
+
+    def entry(self, i: int, j: int) -> Element:
+        """The verdict on one entry of the Jacobian, from two lines of its own."""
+        first, second = (judge(self.point, i, j, t * self.u[i]) for t in (1.0, -0.7))
+        if first.verdict == second.verdict == "kink":
+            self.ties.setdefault(j, {})[i] = first.convex
+        return first if first.verdict == second.verdict else replace(first, verdict="unsure")
+
+    def together(self) -> Iterator[Element]:
+        """What gradients at kinks add up to, where inputs of one output have kinks together."""
+        for j, ties in list(self.ties.items())[:TIES]:
+            gradient = self.point.pull(one(self.w.size, j))
+            for i in map(int, np.flatnonzero(gradient)[:TIES]):
+                if i not in ties:
+                    self.entry(i, j)  # one that the differences happen to agree with
+            if len(ties) > 1 and len({*ties.values()}) == 1 and None not in ties.values():
+                yield from between(self.point, j, np.array([*ties]), gradient, self.u)
+
+
+def _parts(numbers: Array, ends: Array) -> list[Array]:
+    """The numbers of each array if they are of several, else two halves."""
+    arrays = np.split(numbers, np.searchsorted(numbers, ends[:-1]))
+    several = [a for a in arrays if a.size]
+    return several if len(several) > 1 else np.array_split(numbers, 2)

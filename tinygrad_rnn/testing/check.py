@@ -1,0 +1,162 @@
+"""First derivatives of one subject at one point: what is compared, and what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinygrad_rnn.autograd.graph import Array
+from tinygrad_rnn.testing.blame import WORST, Search
+from tinygrad_rnn.testing.causes import causes
+from tinygrad_rnn.testing.differences import bends, kinked
+from tinygrad_rnn.testing.laws import LARGE, LAWS, LET_OFF, Seen, form
+from tinygrad_rnn.testing.point import ERRORS, SHARP, Comparison, Direction, Point, signed
+from tinygrad_rnn.testing.report import Report
+from tinygrad_rnn.testing.subjects import Subject
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the caller of a check may choose."""
+
+    modes: Sequence[str]
+    kinks: str
+    names: Sequence[str]
+    resolution: float | None
+    rng: np.random.Generator
+
+
+EMPTY = "nothing to compare: the inputs or the outputs have no elements"
+
+
+class Check:
+    """A check of first derivatives; `run` gives the report."""
+
+    def __init__(
+        self, subject: Subject, arrays: Sequence[Array], options: Options, laws: bool = True
+    ) -> None:
+        self.laws = laws
+        self.point, self.report = Point(subject, arrays, options.names), Report()
+        self.options, self.rng = options, options.rng
+
+    def run(self) -> Report:
+        point, report = self.point, self.report
+        if not np.isfinite(point.y).all():
+            place = point.output_label(int(np.argmin(np.isfinite(point.y))))
+            report.notes.append(f"fn is not finite at the inputs: {place}")
+            return report
+        direction = Direction(point, self.rng)
+        u, w = direction.u, direction.w
+        given = point.cotangents(w)
+        found = point.run.pull(given)
+        if problems := list(form(point, found, given, w)):
+            report.verdict, report.causes = "fail", problems
+        elif not point.x.size or not point.y.size:
+            report.notes.append(EMPTY)
+        else:
+            gradient = point.inputs.join(found)
+            known = Comparison(point, direction.line, w, np.nan_to_num(gradient), u)
+            if direction.line.misfit:
+                report.verdict, report.causes = "fail", ["results change their shape"]
+            elif not np.isfinite(gradient).all():
+                self.broken(known, gradient)
+            else:
+                self.compare(known, u)
+        return report
+
+    def broken(self, known: Comparison, gradient: Array) -> None:
+        """A gradient that is not finite: wrong where there is a slope."""
+        k = int(np.argmin(np.isfinite(gradient)))
+        problem = f"{self.point.label(k)}: the gradient is {gradient[k]}"
+        if known.kink if known.table.rough else np.isfinite(known.error):
+            self.report.verdict, self.report.causes = "fail", [problem]
+        else:
+            self.report.notes.append(problem)
+
+    def compare(self, known: Comparison, u: Array) -> None:
+        """Compare with differences, then with other gradients."""
+        report, point, w = self.report, self.point, known.w
+        large = point.x.size > LARGE
+        v = np.zeros_like(w)
+        if not large:
+            v = signed(self.rng, w.size) * np.abs(w) * self.rng.integers(0, 2, w.size)
+        crossed, values = self.ways(known, u, v)
+        self.decide(known, u, values)
+        sound = report.verdict != "fail" and np.isfinite(known.error)
+        if sound and self.laws and "vjp" in self.options.modes:
+            seen = Seen(point, known, u, v, crossed, self.rng)
+            report.causes += [problem for law in LAWS[large] for problem in law(seen)]
+            report.verdict = "fail" if report.causes else report.verdict
+            report.notes += [LET_OFF] * large
+
+    def ways(self, known: Comparison, u: Array, v: Array) -> tuple[Array, dict[str, float]]:
+        """The gradient of (v - 2 w) · f, and the derivative of w · f along u in each mode."""
+        point, cotangent = self.point, v - 2 * known.w
+        values = {"vjp": known.analytic} if "vjp" in self.options.modes else {}
+        if "jvp" not in self.options.modes or not point.run.recorded:
+            return point.pull(cotangent), values
+        tangents = point.cast(point.inputs.split(u))
+        gradient, push = point.run.recorded(point.cotangents(cotangent), tangents)
+        try:
+            values["jvp"] = float(known.w @ point.outputs.join(push()))
+        except NotImplementedError as error:
+            self.report.notes.append(f"jvp not checked: {error}")
+        return point.inputs.join(gradient), values
+
+    def decide(self, known: Comparison, u: Array, values: dict[str, float]) -> None:
+        """Compare; look closer where something disagrees."""
+        report, point = self.report, self.point
+        limit = self.options.resolution or (1e-3 if known.eps < 1e-10 else 0.1)
+        if known.resolution > limit:
+            known.measure()
+        wrong = [value for value in values.values() if not known.agrees(value)]
+        report.analytic, report.numeric = [*wrong, known.analytic][0], known.table.value
+        report.error, report.step = known.error, known.table.step
+        report.resolution = known.resolution
+        fine = "pass" if values and known.resolution <= limit else "unsure"
+        if wrong == [values.get("jvp")] != [known.analytic] and known.agrees():
+            report.verdict, report.causes = "fail", ["the jvp is not the vjp transposed"]
+        elif wrong and np.isfinite(known.error):
+            self.accuse(known, u, fine)
+        else:
+            report.verdict = fine if not known.table.rough or known.kink else "unsure"
+            places = kinked(known.line)
+            if places.size and not bends(known.line, int(places[0]), ERRORS):
+                places = places[:0]
+            kinks = [f"{point.output_label(int(j))}: slopes differ" for j in places[:WORST]]
+            more = [f"and at {places.size - WORST} more elements"]
+            self.note(kinks + (more if places.size > WORST else []))
+            if values and report.verdict == "unsure":
+                report.notes.append("differences are too coarse here: fn jumps, bends or is noisy")
+
+    def note(self, kinks: list[str]) -> None:
+        self.report.kinks += kinks
+        if kinks and self.options.kinks == "fail" != self.report.verdict:
+            self.report.verdict, self.report.causes = "fail", ["not differentiable"]
+
+    def accuse(self, known: Comparison, u: Array, fine: str) -> None:
+        """Find out what a disagreement is: a wrong gradient, a kink, or a function too rough."""
+        report, point = self.report, self.point
+        search = Search(point, u, known.w)
+        wrong, kinks, rough = (
+            [e for e in search.found if e.verdict == verdict]
+            for verdict in ("fail", "kink", "unsure")
+        )
+        if kinks and not wrong:
+            wrong = list(search.together())
+        report.elements = wrong or rough
+        if wrong:
+            report.verdict, report.causes = "fail", list(causes(point, u, known.w))
+        elif kinks and not rough and not search.diffuse:
+            report.verdict = fine
+        elif not search.found and not known.table.rough:  # spread thinly: two directions decide
+            other = Direction(point, self.rng)
+            second = Comparison(point, other.line, other.w, point.pull(other.w), other.u)
+            deceived = known.line.deceives(known.w, known.analytic, known.table.value)
+            if not deceived and all(
+                c.off > SHARP * ERRORS * c.error and not c.table.rough for c in (known, second)
+            ):
+                report.verdict, report.causes = "fail", ["wrong by little, in many places"]
+        self.note([str(kink) for kink in kinks])

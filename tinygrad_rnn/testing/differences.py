@@ -1,0 +1,195 @@
+"""Derivatives along a line, from values alone, each with an estimate of its own error.
+
+Central differences are extrapolated to step 0 (Ridders 1982, Accurate Computation of F'(x) and
+F'(x) F''(x)); an entry of the table is off by no more than it differs from its neighbours, plus
+noise / step. The noise of a function shows in a difference table of points a few ulps apart
+(Moré & Wild 2011, Estimating Computational Noise).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from tinygrad_rnn.autograd.graph import Array
+
+STEPS = tuple(0.1 * 4.0**-k for k in range(14))  # in units of the direction, so relative ones
+TINY = 5e-324  # the smallest number
+NEAR = (2.0**-32, 2.0**-24)  # between points at which noise is measured, beside 16 roundings
+GAMMA = {3: 36 / 720, 4: 576 / 40320, 5: 14400 / 3628800}  # (k!)² / (2k)!: noise to level k
+
+
+def norm(v: Array) -> float:
+    """The Euclidean norm, without overflow."""
+    found = float(np.sqrt(v @ v))
+    if 0 < found < np.inf or not v.size:
+        return found
+    largest = float(np.abs(v).max())
+    return largest * float(np.linalg.norm(v / largest)) if 0 < largest < np.inf else largest
+
+
+class Line:
+    """f along a direction u: the changes f(x + t u) - f(x), each computed once."""
+
+    def __init__(
+        self, value: Callable[[float], Array], base: Array, eps: Array, near: float
+    ) -> None:
+        self.value, self.base, self.near = value, base, near
+        self.steps = [h for h in STEPS if h >= 16 * near]
+        self.apart = [16 * near, *(d for d in NEAR if d > 16 * near)]  # of near points
+        self.units = np.maximum(eps * np.abs(base), TINY)  # of rounding, of each element
+        self.misfit = False  # whether results changed their shape
+        self.changes: dict[float, Array] = {}
+
+    def change(self, t: float) -> Array:
+        """f(x + t u) - f(x), (n,); NaN where f is not finite or raises."""
+        if t not in self.changes:
+            try:
+                moved = self.value(t)
+            except (ArithmeticError, ValueError):  # outside of the domain
+                moved = np.full(self.base.shape, np.nan)
+            if moved.shape != self.base.shape:
+                self.misfit, moved = True, np.full(self.base.shape, np.nan)
+            self.changes[t] = moved - self.base
+        return self.changes[t]
+
+    def slope(self, t: float, weight: Array) -> float:
+        """The slope of weight · f from 0 to t."""
+        return float(weight @ self.change(t)) / t
+
+    def rounding(self, weight: Array) -> float:
+        """The noise of weight · f if each element of f were correctly rounded."""
+        return norm(weight * self.units)
+
+    def noise(self, weight: Array) -> float:
+        """The noise of weight · f, measured at near points, seven at a time, and at all steps.
+
+        Where f moves in stairs it may be still for small steps: a stair is noise as well.
+        """
+        found = [self.rounding(weight)]
+        for apart in self.apart:
+            table = np.array([weight @ self.change(k * apart) for k in range(7)])
+            for level in range(1, 6):
+                table = np.diff(table)
+                if level in GAMMA:
+                    found.append(float(np.sqrt(GAMMA[level] * np.mean(table**2))))
+        stairs = [np.linalg.norm(weight * self.stair(side)) for side in (1, -1)]
+        return float(np.nanmax([*found, *stairs]))
+
+    def deceives(self, weight: Array, analytic: float, value: float) -> bool:
+        """Whether the slopes at near points agree with `analytic` rather than with the `value` of
+        larger steps: f oscillates faster than these can follow."""
+        for apart in self.apart:
+            t = 6 * apart
+            slope, blur = self.slope(t, weight), self.rounding(weight) / t
+            if abs(analytic - slope) + 10 * blur < 0.1 * abs(analytic) < abs(slope - value):
+                return True
+        return False
+
+    def stair(self, side: int) -> Array:
+        """The least move of each element of f that stands still for smaller steps, else 0."""
+        moves = np.abs([self.change(side * h) for h in self.steps])
+        moving = np.isfinite(moves) & (moves > 0)
+        least = np.where(moving, moves, np.inf).min(axis=0)
+        return np.where((moves[-1] == 0) & np.isfinite(least), least, 0.0)
+
+
+class Table:
+    """An extrapolation table of slopes at steps that shrink four-fold."""
+
+    def __init__(self, ratio: float, noise: float, near: float) -> None:
+        self.ratio = ratio  # what an order of the error shrinks by per step
+        self.values, self.near = noise, near  # the noise of the values, and of the steps
+        self.slopes: list[tuple[float, float]] = []  # step, slope
+        self.row: list[float] = []
+        self.entries: list[tuple[float, float, float, float]] = []  # error, value, step, drift
+        self.least = 2  # steps in a row that an entry needs
+        self.value, self.error, self.step = np.nan, np.inf, np.nan
+        self.rough = False  # whether slopes from right and left do not come together
+
+    def noise(self, step: float, slope: float) -> float:
+        return (self.values + self.near * abs(slope)) / step
+
+    def add(self, step: float, slope: float) -> None:
+        if not np.isfinite(slope):  # outside of the domain: begin anew with smaller steps
+            self.row = []
+            return
+        row = [slope]
+        for j, older in enumerate(self.row, 1):
+            row.append(row[-1] + (row[-1] - older) / (self.ratio**j - 1))
+            beside = [row[-2], *self.row[j - 1 : j + 1]]
+            error = max(abs(row[-1] - entry) for entry in beside) + self.noise(step, slope)
+            if len(self.row) + 1 >= self.least:
+                self.entries.append((error, row[-1], step, abs(slope - row[-1])))
+                self.error = min(error, self.error)
+        self.slopes.append((step, slope))
+        self.row = row
+
+    def settle(self) -> Table:
+        """Take the entry of least error that the slopes at smaller steps do not go away from."""
+        self.error = np.inf
+        for error, value, step, drift in sorted(self.entries):
+            room = 2 * max(drift, 12 * error)
+            if all(
+                abs(s - value) <= room + 12 * self.noise(h, s) for h, s in self.slopes if h < step
+            ):
+                self.error, self.value, self.step = error, value, step
+                break
+        return self
+
+
+def central(line: Line, weight: Array, noise: float, goal: float | None = None) -> Table:
+    """The derivative of weight · f from all steps, or from as many as an error of `goal` takes.
+
+    Only steps are trusted at which the slopes from both sides come together as they do where f is
+    smooth: four times nearer at a step four times smaller. Elsewhere there is a kink, or a jump, or
+    something narrow, between the steps or at x itself; then the table is `rough`.
+    """
+    smooth, rough = Table(16.0, noise, line.near), Table(16.0, noise, line.near)
+    before, steady = np.inf, 0
+    for h in line.steps:
+        right, left = line.slope(h, weight), line.slope(-h, weight)
+        slope, gap = (right + left) / 2, abs(right - left)
+        floor = 100 * noise / h + 1e-9 * abs(slope)
+        rough.add(h, slope)
+        if gap > 0.4 * before and gap > floor:
+            smooth.row, smooth.least = [], 3
+        smooth.add(h, slope)
+        steady = steady + 1 if floor < gap and abs(gap - before) <= 1e-9 * gap else 0
+        before = gap
+        if goal is not None and (smooth.error <= max(goal, noise / h) or steady == 2):
+            break  # fine enough, or a plain kink at x
+    rough.rough = True
+    return smooth if np.isfinite(smooth.settle().error) else rough.settle()
+
+
+def one_sided(line: Line, weight: Array, noise: float, side: int, quick: bool = False) -> Table:
+    """The derivative of weight · f from the right (side 1) or from the left (-1)."""
+    table = Table(4.0, noise, line.near)
+    for h in line.steps:
+        table.add(h, line.slope(side * h, weight))
+        if quick and table.error <= noise / h:
+            break
+    return table.settle()
+
+
+def kinked(line: Line) -> Array:
+    """Which elements of f may have a kink at x: slopes from right and left that stay apart."""
+    small, large = sorted(h for h in line.changes if h > 0 and -h in line.changes)[:2]
+    gap, before = (np.abs(line.change(h) + line.change(-h)) for h in (small, large))
+    before *= 0.6 * small / large
+    places = np.flatnonzero(gap > before)
+    if not places.size:
+        return places
+    move = np.maximum(*(np.abs(line.change(side * small)[places]) for side in (1, -1)))
+    floor = 100 * line.units[places] + 1e-4 * move
+    return places[gap[places] > floor]
+
+
+def bends(line: Line, j: int, errors: float) -> bool:
+    """Whether element j of f has a kink at x: two slopes, apart by more than their errors."""
+    w = np.zeros_like(line.base)
+    w[j] = 1.0
+    right, left = (one_sided(line, w, line.noise(w), side) for side in (1, -1))
+    return bool(abs(right.value - left.value) > errors * (right.error + left.error))

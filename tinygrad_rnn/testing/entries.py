@@ -1,0 +1,75 @@
+"""Single entries of a Jacobian, and of several at once where they have a kink together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tinygrad_rnn.autograd.graph import Array
+from tinygrad_rnn.testing.differences import TINY, central, one_sided
+from tinygrad_rnn.testing.point import ERRORS, ROUNDING, SHARP, Point, one, signed
+from tinygrad_rnn.testing.report import Element
+
+NEAR, STEP = 1e-8, 1e-9  # how far near points are, and the step there, relative to the inputs
+
+
+def judge(point: Point, i: int, j: int, u_i: float) -> Element:
+    """What moving input i alone, by multiples of u_i, says of output j."""
+    w = one(point.y.size, j)
+    line, analytic = point.line(u_i * one(point.x.size, i)), float(point.pull(w)[i])
+    noise = line.noise(w)
+    middle, *sides = central(line, w, noise), *(one_sided(line, w, noise, s) for s in (-1, 1))
+    floor = ERRORS * ROUNDING * (point.rounding(w) * abs(analytic) + TINY)
+    low, high = sorted(side.value / u_i + 0.0 for side in sides)
+    spread = ERRORS * max(side.error for side in sides) / abs(u_i) + floor
+    value, error = middle.value / u_i + 0.0, middle.error / abs(u_i)
+    off, slopes, verdict = abs(analytic - value), None, "unsure"
+    convex: bool | None = bool(sides[0].value < sides[1].value)
+    if middle.rough and SHARP * spread < high - low:
+        slopes = (low, high)
+        verdict = "kink" if low - spread <= analytic <= high + spread else "fail"
+    elif not middle.rough and SHARP * ERRORS * error < off and off > floor:
+        deceived = line.deceives(w, analytic * u_i, middle.value)
+        verdict, near = "unsure" if deceived else "fail", _near(point, i, j, u_i)
+        clear = SHARP * noise / abs(STEP * u_i) < off < 2 * np.ptp(near)
+        if clear and min(near) - 0.1 * off <= analytic <= max(near) + 0.1 * off:
+            slopes, verdict, convex = (min(near), max(near)), "kink", None
+    names, step = (point.label(i), point.output_label(j)), middle.step * abs(u_i)
+    return Element(*names, analytic, value, error, step, slopes, verdict, convex)
+
+
+def _near(point: Point, i: int, j: int, u_i: float) -> list[float]:
+    """The same entry at near points. Where these differ, f is not differentiable at x, even if it
+    is along this input (as is the median of a tie); a gradient may be any value between theirs
+    (Clarke 1983, Optimization and Nonsmooth Analysis, section 2.5)."""
+    rng, step = np.random.default_rng(0), STEP * u_i * one(point.x.size, i)
+    found = []
+    for _ in range(8):
+        x = point.x + NEAR * signed(rng, point.x.size) * point.scale()
+        ends = point.value(x + step)[j] - point.value(x - step)[j]
+        found.append(float(ends / (2 * STEP * u_i)))
+    return found
+
+
+def between(point: Point, j: int, kinked: Array, gradient: Array, u: Array) -> Iterator[Element]:
+    """What is wrong with the gradient of output j along moves of all its kinked inputs.
+
+    Of a function whose kinks are all convex, or all concave, a sub-gradient lies between the slopes
+    of both sides in every direction. Tried are equal moves, which keep a tie, so that its gradients
+    must add up, and moves along the gradient, which show one that is too long.
+    """
+    g, w, size = gradient[kinked], one(point.y.size, j), float(np.abs(u[kinked]).mean())
+    for move in np.unique([np.ones_like(g), g / (np.abs(g).max() or 1.0)], axis=0):
+        along = np.zeros_like(u)
+        along[kinked] = size * move
+        line, analytic = point.line(along), float(g @ move)
+        sides = [one_sided(line, w, line.noise(w), side) for side in (-1, 1)]
+        low, high = sorted(side.value / size for side in sides)
+        error = max(side.error for side in sides) / size
+        off = max(low - analytic, analytic - high)
+        rounding = ROUNDING * point.rounding(w) * float(np.abs(g) @ np.abs(move))
+        if off > SHARP * ERRORS * (error + rounding):
+            label = " and ".join(point.label(int(i)) for i in kinked[:3]) + " together"
+            values, ends = (analytic, (low + high) / 2, error, size), (low, high)
+            yield Element(label, point.output_label(j), *values, ends)

@@ -1,0 +1,155 @@
+"""`exact_gradcheck`: no step, no tolerance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.autograd.graph import Array
+from tinygrad_rnn.testing.check import EMPTY
+from tinygrad_rnn.testing.gradcheck import Fn, checked, generator, named, subject_of
+from tinygrad_rnn.testing.laws import form
+from tinygrad_rnn.testing.point import Point, one
+from tinygrad_rnn.testing.report import Element, GradientError, Report
+
+STEP = 2.0**-8
+FINE, MOST = 2.0**24, 2.0**28  # values are multiples of 1 / FINE, or differences are not exact
+LARGEST = 64
+
+
+def exact_gradcheck(
+    fn: Fn,
+    inputs: Any,
+    *,
+    rng: np.random.Generator | int | None = None,
+    raise_exception: bool = True,
+    names: Sequence[str] | None = None,
+) -> Report:
+    """Check first derivatives of a piecewise-polynomial `fn` at small integers, bit for bit.
+
+    At multiples of 1/256 that are no larger than 64, sums and products of a few float64 numbers
+    have no rounding error, and differences at seven points, 1/256 apart, give the derivative of a
+    polynomial of degree 3 or less in each input, exactly. So the gradient must be equal to the
+    last bit: for sums, products, matrix products, indexing, sorting, maxima, relu, cumsum, einsum,
+    a linear RNN. At a kink it must lie between the slopes of both sides. Where `fn` is something
+    else (exp, division by 3, higher powers), the verdict is "unsure".
+
+    Args:
+        fn: as for `gradcheck`: a function of Tensors, or a pair (f, vjp).
+        inputs: arrays of whole numbers, at most 64 in size; they are taken in float64.
+        rng: for the cotangent, of small integers; by default from the inputs.
+        raise_exception: raise if the verdict is "fail".
+        names: of the inputs, for the report.
+
+    Raises:
+        GradientError: if a derivative is wrong.
+        ValueError: if an input is no whole number.
+
+    >>> import numpy as np, tinygrad_rnn as tg
+    >>> x, w = np.array([[1.0, -2.0]]), np.array([[3.0], [4.0]])
+    >>> bool(tg.testing.exact_gradcheck(tg.matmul, (x, w)))
+    True
+    """
+    arrays = [a.astype(np.float64) for a in checked(inputs, "exact_gradcheck")]
+    for k, a in enumerate(arrays):
+        bad = a[(a != np.round(a)) | (np.abs(a) > LARGEST)]
+        if bad.size:
+            raise ValueError(
+                f"exact_gradcheck: expected whole numbers up to {LARGEST} in size, got {bad[0]} in "
+                f"input {k}; draw them with testing.strategies.small_integers, or use gradcheck"
+            )
+    subject, rng = subject_of(fn), generator(rng, arrays)
+    point = Point(subject, arrays, named(names, arrays))
+    report = Report(step=STEP)
+    w = (rng.choice([-1.0, 1.0], point.y.size) * rng.integers(1, 4, point.y.size)).astype(float)
+    given = point.cotangents(w)
+    if not point.x.size or not point.y.size:
+        report.notes.append(EMPTY)
+    elif not np.isfinite(point.y).all():
+        report.notes.append("fn is not finite at the inputs")
+    else:
+        report.causes += form(point, point.run.pull(given), given, w)
+        if not report.causes:
+            compare(report, point, w)
+    report.verdict = "fail" if report.causes or report.elements else report.verdict
+    report.evaluations = subject.evaluations
+    if report.verdict == "fail" and raise_exception:
+        raise GradientError(report, "exact_gradcheck")
+    return report
+
+
+def compare(report: Report, point: Point, w: Array) -> None:
+    gradient = point.pull(w)
+    smooth, unsure = True, False
+    for i in range(point.x.size):
+        ends = slopes(point, i)
+        if ends is None:
+            unsure = True
+            continue
+        left, right = ends
+        kinks = np.flatnonzero(left != right)
+        report.kinks += [f"{point.output_label(int(j))} by {point.label(i)}" for j in kinks]
+        if kinks.size:
+            smooth = False
+            report.elements += _outside(point, i, left, right)
+        elif gradient[i] != float(w @ left):
+            report.elements += list(_outside(point, i, left, right)) or [
+                Element(point.label(i), "w · out", float(gradient[i]), float(w @ left), 0.0, STEP)
+            ]
+    if unsure:
+        report.notes.append("not piecewise polynomial of degree 3 or less here, or not exact")
+    else:
+        report.verdict, report.resolution = "pass", 0.0
+    if not smooth:
+        report.notes.append("at kinks the gradient lies between the slopes of both sides")
+
+
+def slopes(point: Point, i: int) -> tuple[Array, Array] | None:
+    """The derivatives of all outputs along input i from left and right; None if not exact."""
+    line = point.line(STEP * one(point.x.size, i))
+    f = np.array([line.change(float(k)) for k in range(-3, 4)])
+    if not (np.abs(f) <= MOST).all() or (np.round(f * FINE) != f * FINE).any():
+        return None
+    smooth = (np.diff(f, 4, axis=0) == 0).all(axis=0)  # of degree 3 or less
+    bent = (np.diff(f[:4], 3, axis=0) == 0) & (np.diff(f[3:], 3, axis=0) == 0)  # 2 on either side
+    if not (smooth | bent).all():
+        return None
+    left, right = (_slope(side * f[3 + side * np.arange(4)]) / STEP for side in (-1, 1))
+    return left, right
+
+
+def _slope(f: Array) -> Array:
+    """The first derivative at the first of four points 1 apart, of a polynomial of degree 3."""
+    slope: Array = f[1] - f[0] - (f[2] - 2 * f[1] + f[0]) / 2
+    return slope + (f[3] - 3 * f[2] + 3 * f[1] - f[0]) / 3
+
+
+def _outside(point: Point, i: int, left: Array, right: Array) -> Iterator[Element]:
+    """The entries of column i of the Jacobian that are not what, or not where, they should be."""
+    around = _around(point, i)
+    for j in range(point.y.size):
+        analytic = float(point.pull(one(point.y.size, j))[i])
+        slopes = [float(left[j]), float(right[j]), *around[j]]
+        if not min(slopes) <= analytic <= max(slopes):
+            middle, kink = (left[j] + right[j]) / 2, sorted((float(left[j]), float(right[j])))
+            label = point.label(i), point.output_label(j)
+            ends = None if kink[0] == kink[1] else (kink[0], kink[1])
+            yield Element(*label, analytic, float(middle), 0.0, STEP, ends)
+
+
+def _around(point: Point, i: int) -> list[list[float]]:
+    """The slopes of each output by input i at near points, where these jump: a tie of many has
+    none along a single input, and yet a gradient may be theirs."""
+    rng, e = np.random.default_rng(0), STEP / 64 * one(point.x.size, i)
+    found: list[list[float]] = [[] for _ in range(point.y.size)]
+    for _ in range(8):
+        shift = STEP * rng.permutation(np.arange(1, point.x.size + 1)) * rng.choice([-1, 1])
+        far, near = (
+            (point.value(point.x + s + e) - point.value(point.x + s - e)) * 32 / STEP
+            for s in (shift, shift / 2)
+        )
+        for j in np.flatnonzero(far == near):  # a jump, and no curvature
+            found[j].append(float(far[j]))
+    return found

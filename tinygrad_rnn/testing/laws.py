@@ -1,0 +1,171 @@
+"""What else holds for every right gradient: each law gives what is wrong, or nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tinygrad_rnn.autograd.graph import Array
+from tinygrad_rnn.autograd.ops.reduce import sum as total
+from tinygrad_rnn.testing.point import ERRORS, ROUNDING, Comparison, Point
+from tinygrad_rnn.testing.subjects import TensorFunction, leaves
+
+Laws = Iterator[str]
+
+LARGE = 4096  # elements of the inputs; what does not depend on the size is checked up to here
+LET_OFF = (
+    "inputs this large are let off: other strides, given twice, computed from each other, "
+    "linearity in the cotangent"
+)
+
+
+def form(point: Point, found: Sequence[Array | None], given: Sequence[Array], w: Array) -> Laws:
+    """Values are those of a plain call, nothing is written, a gradient is like its input."""
+    plain = point.subject.values([a.copy() for a in point.arrays])
+    if [(v.shape, v.dtype) for v in plain] != [(v.shape, v.dtype) for v in point.run.outputs]:
+        yield "two evaluations at the same inputs give results of different shapes or dtypes"
+        return
+    off = np.abs(point.outputs.join(plain) - point.y)
+    if not (off <= 64 * point.eps * np.abs(point.y).max(initial=0.0)).all():
+        yield "two evaluations at the same inputs give different values: fn is not deterministic"
+    if any(not np.array_equal(g, k) for g, k in zip(given, point.cotangents(w), strict=True)):
+        yield "the backward modifies its cotangent"
+    rows = zip(point.names, found, point.arrays, point.run.inputs, strict=True)
+    for name, d, a, memory in rows:
+        if not np.array_equal(memory, a):
+            yield f"{name}: the input is modified"
+        if d is not None and d.shape != a.shape:
+            yield f"{name}: the gradient has shape {d.shape}, the input {a.shape}{_hint(d, a)}"
+        elif d is not None and d.dtype != a.dtype:
+            yield f"{name}: the gradient has dtype {d.dtype}, the input {a.dtype}"
+
+
+def _hint(d: Array, a: Array) -> str:
+    if d.shape == a.shape[::-1]:
+        return ": it is transposed"
+    try:
+        broadcast = np.broadcast_shapes(d.shape, a.shape) == d.shape
+    except ValueError:
+        return ""
+    return ": a sum over a broadcast axis is missing" if broadcast else ""
+
+
+class Seen(NamedTuple):
+    """What is known of a right gradient."""
+
+    point: Point
+    known: Comparison  # of the gradient of w · f along u
+    u: Array
+    v: Array  # another cotangent, zero in places
+    crossed: Array  # the gradient of (v - 2 w) · f, maybe recorded
+    rng: np.random.Generator
+
+    def same(self, found: Array, expected: float, size: float = 0.0) -> bool:
+        """Whether a derivative along u is what it should be, within the error of the check."""
+        return self.known.within(lambda: float(found @ self.u) - expected, size)
+
+
+def recorded(seen: Seen) -> Laws:
+    """The gradient is the same where it is recorded, to be differentiated again."""
+    expected = float(seen.point.pull(seen.v) @ seen.u) if seen.v.any() else 0.0
+    if not seen.same(seen.crossed + 2 * seen.known.gradient, expected):
+        yield "the gradient is another one where it is recorded, to be differentiated again"
+
+
+def linear(seen: Seen) -> Laws:
+    """The gradient is linear in the cotangent (so zero for zero), and depends neither on strides
+    nor on whether an input was computed from another.
+
+    One more evaluation tells, at inputs with gaps in memory, one of them computed from another,
+    whose graph is freed as it is walked; what is wrong is looked for only if something is.
+    """
+    point, v = seen.point, seen.v
+    i, j = _two(point, seen.rng)
+    mixed = seen.crossed + 2 * seen.known.gradient
+    if seen.same(_related(point, v, i, j, True), *_both_paths(seen, mixed, i, j)):
+        return
+    if point.pull(np.zeros_like(v)).any():
+        yield "a cotangent of zero gives a gradient that is not zero"
+    here = point.pull(v)
+    there = float(here @ seen.u)
+    if not seen.same(point.pull(v - 2 * seen.known.w) + 2 * seen.known.gradient, there):
+        yield "the gradient is not linear in the cotangent"
+    else:
+        yield from recorded(seen)
+    if not seen.same(_related(point, v, i, i, True), there):
+        yield "the gradient changes with the strides of the inputs, or from run to run"
+    if not seen.same(_related(point, v, i, j, False), *_both_paths(seen, here, i, j)):
+        names = point.names[j], point.names[i]
+        yield "the gradient is wrong where {} is computed from {}".format(*names)
+
+
+def _two(point: Point, rng: np.random.Generator) -> tuple[int, int]:
+    """Two inputs, if there are as many; equal numbers mean that none is computed from another."""
+    filled = [k for k, a in enumerate(point.arrays) if a.size]
+    if len(filled) < 2 or not isinstance(point.subject, TensorFunction):
+        return 0, 0
+    i, j = rng.permutation(filled)[:2]
+    return int(i), int(j)
+
+
+def _related(point: Point, v: Array, i: int, j: int, gaps: bool) -> Array:
+    """The gradient of v · f, input j being computed from input i, with the same values."""
+    arrays = [_with_gaps(a) for a in point.arrays] if gaps else point.arrays
+    try:
+        if i == j or not isinstance(point.subject, TensorFunction):
+            return point.pull(v, point.subject.run(arrays, copy=False), free=True)
+        xs = leaves(arrays, copy=False)
+        moved = total(xs[i])
+        xs[j] = xs[j] + (moved - moved.detach())
+        return point.pull(v, point.subject.traced(xs, xs), free=True)
+    except (ArithmeticError, LookupError, ValueError):
+        return np.full_like(point.x, np.nan)
+
+
+def _both_paths(seen: Seen, gradient: Array, i: int, j: int) -> tuple[float, float]:
+    """What that gives along u, as input i moves each element of input j as much as its own, and
+    the size of what is added."""
+    along = float(gradient @ seen.u)
+    if i == j:
+        return along, 0.0
+    u, g = seen.point.inputs.split(seen.u)[i], seen.point.inputs.split(gradient)[j]
+    return along + float(u.sum() * g.sum()), float(np.abs(u).sum() * np.abs(g).sum())
+
+
+def _with_gaps(a: Array) -> Array:
+    """The same values, every other element of a wider array."""
+    if not a.ndim:
+        return a
+    wide = np.full((*a.shape[:-1], 2 * a.shape[-1]), np.nan, a.dtype)
+    wide[..., ::2] = a
+    return wide[..., ::2]
+
+
+def twice(seen: Seen) -> Laws:
+    """The same tensor in two places gets the gradients of both."""
+    point = seen.point
+    shapes = list(enumerate(point.inputs.shapes))
+    pairs = [(i, j) for j, b in shapes for i, a in shapes[:j] if a == b]
+    if not pairs or not isinstance(point.subject, TensorFunction):
+        return
+    i, j = pairs[seen.rng.integers(len(pairs))]
+    xs = leaves(point.arrays)
+    arguments = list(xs)
+    arguments[j] = xs[i]
+    try:
+        same = point.subject.traced(arguments, xs)
+        apart = point.subject.run([x.numpy() for x in arguments])
+    except (ArithmeticError, ValueError):  # no place for input i: another domain
+        return
+    found, parts = (point.inputs.split(point.pull(seen.v, run)) for run in (same, apart))
+    sums, sizes = parts[i] + parts[j], np.abs(parts[i]) + np.abs(parts[j])
+    bound = ERRORS * ROUNDING * seen.known.eps * sizes.max(initial=0.0)
+    if np.isfinite(sums).all() and not (np.abs(found[i] - sums) <= bound).all():
+        names = point.names[i], point.names[j]
+        yield "the gradient is wrong where {} and {} are the same tensor".format(*names)
+
+
+# What is checked of small and of large inputs
+LAWS: tuple[tuple[Callable[[Seen], Laws], ...], ...] = ((linear, twice), (recorded,))

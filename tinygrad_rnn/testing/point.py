@@ -1,0 +1,181 @@
+"""A subject at a point, and how its derivative there compares with differences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from tinygrad_rnn.autograd.graph import Array
+from tinygrad_rnn.testing.differences import STEPS, TINY, Line, Table, central, norm, one_sided
+from tinygrad_rnn.testing.subjects import Run, Space, Subject
+
+ERRORS = 12  # estimated errors that a right derivative may be off
+SHARP = 10  # times that, from where it is called wrong
+ROUNDING = 1024  # units of rounding that the terms of a backward pass may be off
+
+
+class Point:
+    """Where a subject is examined: its inputs and outputs as vectors."""
+
+    def __init__(self, subject: Subject, arrays: Sequence[Array], names: Sequence[str]) -> None:
+        self.subject, self.arrays, self.names = subject, list(arrays), names
+        self.run = subject.run(self.arrays)
+        if not self.run.outputs:
+            raise ValueError(
+                "gradcheck: expected fn to return floating-point numbers, which alone have a "
+                "derivative, got none"
+            )
+        self.inputs, self.outputs = Space(self.arrays), Space(self.run.outputs)
+        self.x, self.y = self.inputs.join(self.arrays), self.outputs.join(self.run.outputs)
+        eps = [np.full(v.size, np.finfo(v.dtype).eps) for v in self.run.outputs]
+        self.eps = np.concatenate([np.zeros(0), *eps])  # (outputs,): units of rounding
+        self.near = float(max(np.finfo(a.dtype).eps for a in self.arrays))  # and of the inputs
+
+    def cast(self, vectors: list[Array]) -> list[Array]:
+        pairs = zip(vectors, self.arrays, strict=True)
+        return [np.asarray(v, a.dtype) for v, a in pairs]
+
+    def line(self, u: Array) -> Line:
+        def value(t: float) -> Array:
+            moved = t * u
+            moved += self.x
+            return self.value(moved)
+
+        return Line(value, self.y, self.eps, self.near)
+
+    def value(self, x: Array) -> Array:
+        return self.outputs.join(self.subject.values(self.cast(self.inputs.split(x))))
+
+    def rounding(self, w: Array) -> float:
+        """The unit of rounding of w · f."""
+        weights = np.abs(w)
+        return max(self.near, float(weights @ self.eps / weights.sum())) if weights.any() else 0.0
+
+    def cotangents(self, w: Array) -> list[Array]:
+        pairs = zip(self.outputs.split(w), self.run.outputs, strict=True)
+        return [np.array(g, v.dtype) for g, v in pairs]
+
+    def pull(self, w: Array, run: Run | None = None, free: bool = False) -> Array:
+        """The gradient of w · f, (inputs,)."""
+        return self.inputs.join((run or self.run).pull(self.cotangents(w), free))
+
+    def label(self, k: int) -> str:
+        """Element k of the inputs, as Python writes it."""
+        which, index = self.inputs.place(k)
+        return self.names[which] + (str(list(index)) if index else "")
+
+    def output_label(self, k: int) -> str:
+        which, index = self.outputs.place(k)
+        name = "out" if len(self.outputs.shapes) == 1 else f"out[{which}]"
+        return name + (str(list(index)) if index else "")
+
+    def scale(self) -> Array:
+        """How far inputs may move: |x|, and its mean in the same array where x is zero."""
+        sizes = np.abs(self.x)
+        if not sizes.all():
+            for part in self.inputs.split(sizes):
+                if part.size:
+                    part[part == 0] = part.mean() or 1.0
+        return sizes
+
+
+_BYTE = (np.arange(256) - 127.5) / 256
+SIGNED = _BYTE + np.copysign(0.5, _BYTE)
+
+
+def signed(rng: np.random.Generator, size: int) -> Array:
+    """Numbers in ±[0.5, 1]: nothing hides, and nothing but chance cancels."""
+    found: Array = SIGNED[np.frombuffer(rng.bytes(size), np.uint8)]
+    return found
+
+
+def one(size: int, k: int) -> Array:
+    """A vector of zeros with a one at k."""
+    found: Array = np.zeros(size)
+    found[k] = 1.0
+    return found
+
+
+class Comparison:
+    """The derivative of w · f along u, by differences, and what others say of it."""
+
+    def __init__(self, point: Point, line: Line, w: Array, gradient: Array, u: Array) -> None:
+        self.line, self.w, self.gradient = line, w, gradient
+        moves = w * line.change(STEPS[1])
+        self.eps = point.rounding(moves if moves.any() and np.isfinite(moves).all() else w)
+        terms = gradient * u
+        self.analytic, self.scale = float(terms.sum()), norm(terms)
+        self.total = float(np.abs(terms, out=terms).sum())
+        self.rounding = ROUNDING * (self.eps * self.total + TINY * float(np.abs(u).sum()))
+        self.noise, self.measured = line.rounding(w), False
+        self.table: Table = central(line, w, self.noise, 1e-12 * self.scale)
+
+    def measure(self) -> None:
+        """Take the function's own noise into account, and all the steps that it allows."""
+        if not self.measured:
+            self.noise, self.measured = self.line.noise(self.w), True
+            self.table = central(self.line, self.w, self.noise)
+
+    @property
+    def kink(self) -> bool:
+        """Whether f has a slope from the right and one from the left."""
+        sides = (
+            one_sided(self.line, self.w, self.noise, side, quick=not self.measured)
+            for side in (1, -1)
+        )
+        return all(ERRORS * t.error <= 1e-2 * abs(t.value) or t.error <= self.noise for t in sides)
+
+    @property
+    def error(self) -> float:
+        return self.table.error + self.rounding
+
+    @property
+    def off(self) -> float:
+        return abs(self.analytic - self.table.value)
+
+    def within(self, off: Callable[[], float], size: float = 0.0) -> bool:
+        """Whether a difference is within the error, measured before anything is accused.
+
+        `size` is that of terms that the difference has beside the gradient's own.
+        """
+        for measured in (self.measured, True):
+            if measured:
+                self.measure()
+            if abs(off()) <= ERRORS * (self.error + ROUNDING * self.eps * size):
+                return True
+        return False
+
+    def agrees(self, analytic: float | None = None) -> bool:
+        value = self.analytic if analytic is None else analytic
+        return self.within(lambda: value - self.table.value)
+
+    @property
+    def resolution(self) -> float:
+        """The smallest relative error that is found to be one, not just a reason to be unsure.
+
+        Where the derivative is zero, as far as can be told, it is relative to how f moves at all.
+        """
+        scale, bound = max(self.scale, abs(self.table.value)), SHARP * ERRORS * self.error
+        if bound >= scale:
+            moves = [c / h for h, c in self.line.changes.items() if abs(h) >= self.table.step]
+            if not self.total and not any(c.any() for c in moves):
+                return SHARP * ERRORS * self.eps  # a constant
+            scale = max((norm(self.w * c) for c in moves), default=0.0)
+        return bound / scale if scale > 0 else np.inf
+
+
+class Direction:
+    """A random direction u through the inputs and a cotangent w, every entry at its own scale."""
+
+    def __init__(self, point: Point, rng: np.random.Generator) -> None:
+        self.u = signed(rng, point.inputs.size)
+        self.u *= point.scale()
+        self.line = point.line(self.u)
+        response = np.abs(self.line.change(STEPS[1]))
+        self.w = signed(rng, point.outputs.size)
+        largest = response.max(initial=0.0)
+        if 0 < largest < np.inf:  # so that each output has a voice
+            response /= largest
+            response[response == 0] = 1.0
+            self.w /= np.maximum(response, 1e-3, out=response)
