@@ -1,4 +1,4 @@
-"""Hypothesis profiles by HYPOTHESIS_PROFILE: default, ci (also where CI is set), nightly."""
+"""Hypothesis profiles by HYPOTHESIS_PROFILE: '', ci (also where CI is set), nightly."""
 
 import os
 
@@ -6,14 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-settings.register_profile("default", deadline=None, max_examples=100)
-settings.register_profile(
-    "ci", deadline=None, max_examples=200, derandomize=True, database=None, print_blob=True
-)
-settings.register_profile("nightly", deadline=None, max_examples=10_000, print_blob=True)
-settings.load_profile(
-    os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default")
-)
+from tinygrad_rnn.testing import register_profiles
+
+register_profiles()
+_profile = os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "")
+settings.load_profile(f"tinygrad_rnn-{_profile}" if _profile else "tinygrad_rnn")
 
 
 @pytest.fixture

@@ -1,8 +1,4 @@
-"""How inputs are drawn.
-
-Hypothesis draws shapes, arguments, scale, seed and a few special elements; NumPy fills the bulk
-from the seed. Seed 0 is a plain array, so that failures shrink to simple ones.
-"""
+"""How inputs are drawn: shapes and arguments for each row, arrays by the public strategies."""
 
 import functools
 import itertools
@@ -11,77 +7,43 @@ from typing import Any, NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
-SIZES = st.sampled_from((1, 2, 3, 4, 2, 3, 2, 3, 1, 2, 3, 0))
-POSITIVE_SIZES = st.integers(1, 3)
+from tinygrad_rnn.testing import strategies as ts
+
+SIDE = 4  # the longest axis
 BOOLS = st.booleans()
 SEEDS = st.integers(0, 2**32 - 1)
 
 
-# Domains: what the elements of an input may be
+# Domains: functions (shape, number of the input, whether whole numbers) -> strategy of arrays
 
 
-class Domain(NamedTuple):
-    """`fill(rng, shape, k)` gives reals for input k, `lattice` small integers."""
-
-    fill: Any
-    lattice: Any
-    special: tuple[float, ...] = ()
-    scales: tuple[float, ...] = (1.0,)
-    plain: Any = None  # the array of seed 0
+def domain(real, whole):
+    """A domain from its reals and its small whole numbers; each takes a shape and a number."""
+    return functools.cache(lambda shape, k, exact: (whole if exact else real)(shape, k))
 
 
-def _signs(rng, shape):
-    return rng.choice([-1.0, 1.0], shape)
+def _small(low=-4, high=4):
+    return lambda shape, k: ts.small_integers(shape, low, high)
 
 
-def _integers(rng, shape, k):
-    return rng.integers(-4, 5, shape).astype(float)
+def nonzero(scales=(1.0, 1e-3, 1e3)):
+    return domain(
+        lambda shape, k: ts.away_from(0, shape, margin=0.5, scales=scales),
+        lambda shape, k: ts.away_from(0, shape, margin=1, integers=True),
+    )
 
 
-def _spaced(rng, shape, k):
-    """Integers 8m + 1 (8m + 3 in the next input): all distinct, none zero, ties two steps away."""
-    size = int(np.prod(shape))
-    return (8.0 * (rng.permutation(size) - size // 2) + 1 + 2 * k).reshape(shape)
+def _spaced(gap):
+    """No ties in an input or between two, and no zeros."""
+    return lambda shape, k: ts.distinct(shape, gap=gap, offset=gap * (1 + 2 * k) / 8)
 
 
-def _one(shape, k):
-    return np.ones(shape)
-
-
-ANY_SCALE = (1.0, 1e-3, 1e3)
-REALS = Domain(
-    lambda rng, shape, k: rng.standard_normal(shape),
-    _integers,
-    (0.0, 1.0, -1.0, -2.0, 0.5),
-    ANY_SCALE,
-    _one,
-)
-MODERATE = REALS._replace(scales=(1.5, 0.01))
-NONZERO = Domain(
-    lambda rng, shape, k: _signs(rng, shape) * rng.uniform(0.5, 2.0, shape),
-    lambda rng, shape, k: _signs(rng, shape) * rng.integers(1, 5, shape),
-    (1.0, -1.0, 2.0, 0.5),
-    ANY_SCALE,
-    _one,
-)
-POSITIVE = Domain(
-    lambda rng, shape, k: rng.uniform(0.2, 3.0, shape),
-    lambda rng, shape, k: rng.integers(1, 5, shape).astype(float),
-    (1.0, 2.0, 0.5),
-    (1.0, 0.1, 10.0),
-    _one,
-)
-ABOVE_MINUS_ONE = Domain(
-    lambda rng, shape, k: rng.uniform(-0.8, 3.0, shape),
-    lambda rng, shape, k: rng.integers(0, 5, shape).astype(float),
-    (0.0, 1.0, -0.5),
-    plain=_one,
-)
-SPACED = Domain(
-    lambda rng, shape, k: _spaced(rng, shape, k) + rng.uniform(-0.3, 0.3, shape),
-    _spaced,
-    plain=lambda shape, k: (8.0 * np.arange(np.prod(shape, dtype=int)) + 1 + 2 * k).reshape(shape),
-)
+REALS = domain(lambda shape, k: ts.reals(shape), _small())
+MODERATE = domain(lambda shape, k: ts.reals(shape, scales=(1.0, 0.01)), _small())
+NONZERO = nonzero()
+POSITIVE = domain(lambda shape, k: ts.positive(shape), _small(1))
+ABOVE_MINUS_ONE = domain(lambda shape, k: ts.arrays(shape, -0.8, 3), _small(0))
+SPACED = domain(_spaced(8.3), _spaced(8))
 
 
 class Case(NamedTuple):
@@ -101,12 +63,7 @@ class Case(NamedTuple):
         return tuple(result) if isinstance(result, (tuple, list)) else (result,)
 
     def rng(self):
-        return np.random.default_rng(self.seed + 1)
-
-
-@functools.cache
-def _special(domain):
-    return st.lists(st.sampled_from(domain.special), max_size=3)
+        return np.random.default_rng(self.seed)
 
 
 @st.composite
@@ -114,69 +71,49 @@ def cases(draw, row, lattice=False, shapes=None):
     """Cases of a row, at reals or at small integers, maybe at shapes from a strategy."""
     wanted, meta = row.draw(draw)
     shapes = wanted if shapes is None else draw(shapes)
-    domains = row.domain if isinstance(row.domain[0], Domain) else (row.domain,) * len(shapes)
-    seed = draw(SEEDS)
-    rng = np.random.default_rng(seed)
-    arrays = []
-    for k, (domain, shape) in enumerate(zip(domains, shapes, strict=True)):
-        if seed == 0:
-            arrays.append(domain.plain(shape, k))
-        elif lattice:
-            arrays.append(np.asarray(domain.lattice(rng, shape, k)))
-        else:
-            a = np.asarray(domain.fill(rng, shape, k) * draw(_scale(domain)))
-            if domain.special and a.size:
-                for value in draw(_special(domain)):
-                    a.flat[rng.integers(a.size)] = value
-            arrays.append(a)
-    return Case(row, arrays, meta, seed)
-
-
-@functools.cache
-def _scale(domain):
-    return st.sampled_from(domain.scales)
+    domains = row.domain if isinstance(row.domain, tuple) else (row.domain,) * len(shapes)
+    pairs = zip(domains, shapes, strict=True)
+    arrays = [np.asarray(draw(of(shape, k, lattice))) for k, (of, shape) in enumerate(pairs)]
+    return Case(row, arrays, meta, draw(SEEDS))
 
 
 # Shapes and arguments: functions draw -> ([shape of each input], arguments)
 
+_shapes = functools.cache(ts.shapes)
+_together = functools.cache(lambda n, most: ts.broadcastable_shapes(n, max_dims=most, max_side=SIDE))
+_integers = functools.cache(st.integers)
+_indices = functools.cache(functools.partial(ts.small_integers, dtype=np.intp))
+_flags = functools.cache(functools.partial(ts.small_integers, low=0, high=1, dtype=bool))
 
-def shape(draw, least=0, most=3, sizes=SIZES):
-    return tuple(draw(sizes) for _ in range(draw(_counts(least, most))))
 
-
-@functools.cache
-def _counts(least, most):
-    return st.integers(least, most)
+def shape(draw, least=0, most=3, min_side=0, max_side=SIDE):
+    return draw(_shapes(least, most, min_side, max_side))
 
 
 def integer(draw, least, most):
-    return draw(_counts(least, most))
+    return draw(_integers(least, most))
 
 
 def one_of(draw, *values):
-    return values[draw(_counts(0, len(values) - 1))]
+    return values[integer(draw, 0, len(values) - 1)]
+
+
+def ids(draw, shape, size):
+    """Numbers of an axis of `size` elements, from either end, repeats likely."""
+    return draw(_indices(shape, -size, size - 1))
+
+
+def flags(draw, shape):
+    return draw(_flags(shape))
 
 
 def alone(draw):
     return [shape(draw)], {}
 
 
-def broadcast(count):
-    """Shapes that broadcast: axes of one full shape become 1, or leading ones are left out."""
-
-    def drawn(draw):
-        full = shape(draw)
-        shapes = []
-        for _ in range(count):
-            mask = draw(MASKS)
-            kept = tuple(1 if mask >> k & 1 else n for k, n in enumerate(full))
-            shapes.append(kept[mask >> 3 :])
-        return shapes, {}
-
-    return drawn
-
-
-MASKS = st.sampled_from((0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 16, 20, 24))
+def broadcast(count, most=3):
+    """Shapes that broadcast."""
+    return lambda draw: (list(draw(_together(count, most))), {})
 
 
 @functools.cache
@@ -217,8 +154,3 @@ def along(empty=True, **choices):
         return [tuple(sizes)], {"axis": axis, **meta}
 
     return drawn
-
-
-def ids(draw, count, size):
-    """`count` numbers of an axis of `size` elements, from either end, repeats likely."""
-    return np.array([integer(draw, -size, size - 1) for _ in range(count)], np.intp)

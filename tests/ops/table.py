@@ -11,18 +11,18 @@ from hypothesis import strategies as st
 import tinygrad_rnn as tg
 from tests.ops.drawing import (
     ABOVE_MINUS_ONE,
-    MASKS,
     MODERATE,
     NONZERO,
     POSITIVE,
-    POSITIVE_SIZES,
     REALS,
     SPACED,
     alone,
     along,
     broadcast,
+    flags,
     ids,
     integer,
+    nonzero,
     one_of,
     reduction,
     shape,
@@ -65,7 +65,7 @@ def row(name, fn, draw, reference, domain=REALS, **flags):
 
 
 def pointwise(name, reference, domain=REALS, fn=None, draw=None, arity=1, **flags):
-    fn, draw = fn or getattr(tg, name), draw or broadcast(arity)
+    fn, draw = fn or getattr(tg, name), draw or (broadcast(arity) if arity > 1 else alone)
     row(name, fn, draw, reference, domain, pointwise=True, arity=arity, **flags)
 
 
@@ -105,7 +105,7 @@ pointwise(
 pointwise(
     "elu",
     lambda x, alpha: np.where(x > 0, x, alpha * np.expm1(x)),
-    NONZERO._replace(scales=(1.0, 0.01)),
+    nonzero(scales=(1.0, 0.01)),
     draw=lambda draw: ([shape(draw)], {"alpha": one_of(draw, 1.0, 0.3)}),
 )
 pointwise("silu", lambda x: x / (1 + np.exp(-x)), MODERATE)
@@ -169,9 +169,7 @@ pointwise("clip to tensors", np.clip, SPACED, fn=tg.clip, arity=3, polynomial=Tr
 
 def _where(draw):
     shapes, _ = broadcast(2)(draw)
-    full = np.broadcast_shapes(*shapes)
-    chosen = np.array([integer(draw, 0, 1) for _ in range(min(math.prod(full), 6))], bool)
-    return shapes, {"condition": np.resize(chosen, full)}
+    return shapes, {"condition": flags(draw, np.broadcast_shapes(*shapes))}
 
 
 pointwise(
@@ -405,8 +403,7 @@ def _key(draw, sizes):
     """A key of any kind: numbers, slices, None, Ellipsis, integer and boolean arrays, mixtures."""
     kind = integer(draw, 0, 4)
     if kind == 0:
-        flags = [integer(draw, 0, 1) for _ in range(min(math.prod(sizes), 6))]
-        return np.resize(np.array(flags, bool), sizes)
+        return flags(draw, sizes)
     parts = []
     for n in sizes[: integer(draw, 0, len(sizes))]:
         one = integer(draw, 0, 5 if kind > 1 else 2)
@@ -456,7 +453,7 @@ def _scatter(draw):
 def _numbers(draw, size):
     if size == 0:
         return np.zeros((0, 2), np.intp)
-    return one_of(draw, ids(draw, 4, size), ids(draw, 4, size).reshape(2, 2), ids(draw, 1, size)[0])
+    return one_of(draw, ids(draw, 4, size), ids(draw, (2, 2), size), ids(draw, 1, size)[0])
 
 
 def _take(draw):
@@ -487,15 +484,13 @@ def _embedding(draw):
 
 
 def _along_axis(draw):
-    sizes = shape(draw, least=1, sizes=POSITIVE_SIZES)
+    sizes = shape(draw, least=1, min_side=1)
     axis = integer(draw, -len(sizes), len(sizes) - 1)
     if integer(draw, 0, 4) == 0:
         return [sizes], {"indices": ids(draw, 5, math.prod(sizes)), "axis": None}
-    mask = draw(MASKS)  # the indices broadcast along some axes
-    chosen = [1 if mask >> k & 1 else n for k, n in enumerate(sizes)]
+    chosen = [one_of(draw, n, n, 1) for n in sizes]  # the indices broadcast along some axes
     chosen[axis] = integer(draw, 0, 3)
-    numbers = np.resize(ids(draw, 6, sizes[axis]), chosen)
-    return [sizes], {"indices": numbers, "axis": axis}
+    return [sizes], {"indices": ids(draw, tuple(chosen), sizes[axis]), "axis": axis}
 
 
 def _put(draw):
@@ -577,17 +572,9 @@ row("triu", tg.triu, _diagonal, np.triu, nan=False, **_exact)
 
 def _matmul(draw):
     m, k, n = (integer(draw, 0, 3) for _ in range(3))
-    left, right = one_of(draw, (k,), (m, k), (m, k)), one_of(draw, (k,), (k, n), (k, n))
-    (batch_x, batch_y), _ = broadcast(2)(draw)
-    if len(left) > 1:
-        left = (*one_of(draw, (), batch_x[:2]), *left)
-    if len(right) > 1:
-        right = (*one_of(draw, (), batch_y[:2]), *right)
-    try:
-        np.broadcast_shapes(left[:-2], right[:-2])
-    except ValueError:
-        right = right[-2:]
-    return [left, right], {}
+    (left, right), _ = broadcast(2, most=2)(draw)
+    x = one_of(draw, (k,), (*left, m, k), (*left, m, k))
+    return [x, one_of(draw, (k,), (*right, k, n), (*right, k, n))], {}
 
 
 def _linear(draw):

@@ -147,7 +147,7 @@ def test_what_else_is_checked():
 
 
 def test_inputs_that_have_no_exact_differences():
-    for bad, text in [([0.5], "0.5"), ([1.0, 65.0], "65"), ([-1e300], "1e"), ([np.nan], "nan")]:
+    for bad, text in [([0.5], "0.5"), ([1.0, 1025.0], "1025"), ([-1e300], "1e"), ([np.nan], "nan")]:
         with pytest.raises(ValueError, match=f"gradcheck: expected .*got.*{text}"):
             exact_gradcheck(tg.square, np.array(bad))
     for bad in (np.array([1, 2]), "ab", None, [np.array([1.0]), None]):

@@ -44,9 +44,13 @@ OPS = {
 
 @pytest.mark.parametrize("name", OPS)
 def test_a_right_subgradient_never_fails(name):
-    found = verdicts(OPS[name], lambda rng: rng.integers(-1, 2, 4).astype(float), 40)
+    found = verdicts(OPS[name], lambda rng: rng.integers(-1, 2, 4).astype(float), 25)
     assert found["fail"] == 0, found
-    assert found["pass"] >= 30, found
+    assert found["pass"] >= 19, found
+
+
+def test_many_ties():
+    assert verdicts(tg.sort, lambda rng: rng.integers(-1, 2, 5).astype(float), 100)["fail"] == 0
 
 
 @pytest.mark.parametrize("value", [0.0, 0.25, 0.5, 1.0])
@@ -118,8 +122,8 @@ def test_near_kinks(pair):
         small = 10 ** rng.uniform(-14, -1, 2) * rng.choice([-1, 1], 2)
         return np.concatenate([rng.standard_normal(3), small, 1 + small, small - 1])
 
-    assert verdicts(pair, near, 100)["fail"] == 0
-    found = verdicts(scaled(pair, 1.01), near, 40)
+    assert verdicts(pair, near, 60)["fail"] == 0
+    found = verdicts(scaled(pair, 1.01), near, 25)
     assert found["pass"] == 0, found
 
 

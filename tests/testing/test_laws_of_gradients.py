@@ -82,10 +82,10 @@ def test_gradients_that_change_from_call_to_call():
     def shaken(x, g):
         return 2 * g * x * (1 + 1e-3 * rng.standard_normal(x.shape))
 
-    for seed in range(20):
+    for seed in range(8):
         assert judge((np.square, shaken), A, rng=seed).verdict == "fail"
     op = tg.primitive(x=lambda g, x: 2.0 * g * x * (1 + 1e-3 * float(rng.standard_normal())))
-    for seed in range(20):
+    for seed in range(8):
         assert judge(op(lambda x: x * x), A, rng=seed).verdict == "fail"
 
 
@@ -99,10 +99,7 @@ def test_gradients_that_change_from_call_to_call():
     ],
 )
 def test_not_linear_in_the_cotangent(vjp):
-    for seed in range(10):
-        report = judge((np.square, vjp), A, rng=seed)
-        assert report.verdict == "fail", report
-    always((np.square, vjp), "linear")
+    always((np.square, vjp), "linear", seeds=8)
 
 
 def test_a_cotangent_of_zero_must_give_zero():

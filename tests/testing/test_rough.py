@@ -76,7 +76,7 @@ SMOOTH = {  # of moderate scale: these pass, always
 def test_smooth_functions_pass(name):
     pair, draw = SMOOTH[name]
     order = 2 if name.endswith("order 2") else 1
-    assert verdicts(pair, draw, 40, order=order)["pass"] == 40
+    assert verdicts(pair, draw, 25, order=order)["pass"] == 25
 
 
 ROUGH = {  # not all of these can be judged, but none is wrong
@@ -124,7 +124,7 @@ ROUGH = {  # not all of these can be judged, but none is wrong
     "cancelling": ((lambda x: (x + 1e3) - 1e3, lambda x, g: g), gaussian()),
     "sigmoid, saturated": (tg.sigmoid, gaussian(30.0)),
     "tanh, saturated": (tg.tanh, gaussian(30.0)),
-    "sigmoid, saturated, order 2": (tg.sigmoid, gaussian(30.0)),
+    "sigmoid, saturated, order 2": (tg.sigmoid, gaussian(30.0, size=5)),
     "tanh, saturated, order 2": (tg.tanh, gaussian(30.0)),
 }
 
@@ -132,16 +132,16 @@ ROUGH = {  # not all of these can be judged, but none is wrong
 @pytest.mark.parametrize("name", ROUGH)
 def test_right_gradients_never_fail(name):
     pair, draw = ROUGH[name]
-    found = verdicts(pair, draw, 40, order=2 if name.endswith("order 2") else 1)
+    found = verdicts(pair, draw, 25, order=2 if name.endswith("order 2") else 1)
     assert found["fail"] == 0, found
 
 
 @pytest.mark.parametrize("level", [1e-14, 1e-12, 1e-10, 1e-8, 1e-6, 1e-4])
 def test_noise(level):
-    found = verdicts(noisy(level), gaussian(size=6), 25)
+    found = verdicts(noisy(level), gaussian(size=6), 20)
     assert found["fail"] == 0, found
     if level < 1e-9:
-        assert found["pass"] == 25, found
+        assert found["pass"] == 20, found
         assert verdicts(scaled(noisy(level), 1.01), gaussian(size=6), 12)["fail"] == 12
     if level > 1e-5:
         assert found["pass"] == 0, found
@@ -186,11 +186,11 @@ def test_an_error_of_three_times_the_resolution_is_found(name):
 
 def test_errors_of_a_thousandth_in_one_of_many_elements():
     caught = 0
-    for seed in range(40):
+    for seed in range(20):
         factor = np.ones(50)
         factor[seed % 50] = 1.001
         caught += judge(scaled(SIN, factor), normal(50, seed=seed), rng=seed).verdict == "fail"
-    assert caught == 40
+    assert caught == 20
 
 
 def test_a_finer_resolution_may_be_asked_for():

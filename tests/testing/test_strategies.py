@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 import tinygrad_rnn as tg
 from tinygrad_rnn.testing import strategies as ts
 
-
 QUICK = settings(database=None, max_examples=5_000, phases=[Phase.generate])
 SHRUNK = settings(database=None, max_examples=1_000)
 

@@ -127,15 +127,21 @@ class Table:
         self.row = row
 
     def settle(self) -> Table:
-        """Take the entry of least error that the slopes at smaller steps do not go away from."""
+        """Take the entry of least error that the slopes at smaller steps do not go away from.
+
+        If an entry of larger steps, just as trustworthy, contradicts it, neither is right.
+        """
         self.error = np.inf
         for error, value, step, drift in sorted(self.entries):
             room = 2 * max(drift, 12 * error)
-            if all(
-                abs(s - value) <= room + 12 * self.noise(h, s) for h, s in self.slopes if h < step
-            ):
+            later = [(h, s) for h, s in self.slopes if h < step]
+            if all(abs(s - value) <= room + 12 * self.noise(h, s) for h, s in later):
                 self.error, self.value, self.step = error, value, step
                 break
+        for error, value, step, _ in self.entries:
+            apart, clear = abs(value - self.value), 0.01 * abs(value)
+            if step > self.step and error < clear < apart and apart > 12 * (error + self.error):
+                self.error = max(self.error, apart)
         return self
 
 

@@ -16,40 +16,52 @@ NEAR, STEP = 1e-8, 1e-9  # how far near points are, and the step there, relative
 
 def judge(point: Point, i: int, j: int, u_i: float) -> Element:
     """What moving input i alone, by multiples of u_i, says of output j."""
-    w = one(point.y.size, j)
+    w, names = one(point.y.size, j), (point.label(i), point.output_label(j))
     line, analytic = point.line(u_i * one(point.x.size, i)), float(point.pull(w)[i])
-    noise = line.noise(w)
-    middle, *sides = central(line, w, noise), *(one_sided(line, w, noise, s) for s in (-1, 1))
     floor = ERRORS * ROUNDING * (point.rounding(w) * abs(analytic) + TINY)
-    low, high = sorted(side.value / u_i + 0.0 for side in sides)
-    spread = ERRORS * max(side.error for side in sides) / abs(u_i) + floor
+    for goal in (0.0, None):  # a plain kink shows at once
+        noise = line.rounding(w) if goal is not None else line.noise(w)
+        middle = central(line, w, noise, goal)
+        sides = [one_sided(line, w, noise, side, goal is not None) for side in (-1, 1)]
+        low, high = sorted(side.value / u_i + 0.0 for side in sides)
+        spread = ERRORS * max(side.error for side in sides) / abs(u_i) + floor
+        kink = middle.rough and SHARP * spread < high - low
+        inside = kink and low - spread <= analytic <= high + spread
+        if inside:
+            break
     value, error = middle.value / u_i + 0.0, middle.error / abs(u_i)
     off, slopes, verdict = abs(analytic - value), None, "unsure"
     convex: bool | None = bool(sides[0].value < sides[1].value)
-    if middle.rough and SHARP * spread < high - low:
-        slopes = (low, high)
-        verdict = "kink" if low - spread <= analytic <= high + spread else "fail"
+    if kink:
+        slopes, verdict = (low, high), "kink" if inside else "fail"
     elif not middle.rough and SHARP * ERRORS * error < off and off > floor:
-        deceived = line.deceives(w, analytic * u_i, middle.value)
-        verdict, near = "unsure" if deceived else "fail", _near(point, i, j, u_i)
-        clear = SHARP * noise / abs(STEP * u_i) < off < 2 * np.ptp(near)
-        if clear and min(near) - 0.1 * off <= analytic <= max(near) + 0.1 * off:
-            slopes, verdict, convex = (min(near), max(near)), "kink", None
-    names, step = (point.label(i), point.output_label(j)), middle.step * abs(u_i)
+        if not line.deceives(w, analytic * u_i, middle.value):
+            verdict, slopes = _among_near(point, i, j, u_i, analytic, off, noise)
+            convex = None if slopes else convex
+    step = middle.step * abs(u_i)
     return Element(*names, analytic, value, error, step, slopes, verdict, convex)
 
 
-def _near(point: Point, i: int, j: int, u_i: float) -> list[float]:
-    """The same entry at near points. Where these differ, f is not differentiable at x, even if it
-    is along this input (as is the median of a tie); a gradient may be any value between theirs
-    (Clarke 1983, Optimization and Nonsmooth Analysis, section 2.5)."""
-    rng, step = np.random.default_rng(0), STEP * u_i * one(point.x.size, i)
-    found = []
-    for _ in range(8):
+def _among_near(
+    point: Point, i: int, j: int, u_i: float, analytic: float, off: float, noise: float
+) -> tuple[str, tuple[float, float] | None]:
+    """A wrong entry, unless it is one of a function that is not differentiable at x.
+
+    Then the same entry differs at near points, and a gradient may be any value between theirs
+    (Clarke 1983, Optimization and Nonsmooth Analysis, section 2.5), even if there is one slope
+    along this input, as there is of the median of a tie.
+    """
+    rng, step = np.random.default_rng(int(u_i > 0)), STEP * u_i * one(point.x.size, i)
+    slopes = []
+    for _ in range(24):
         x = point.x + NEAR * signed(rng, point.x.size) * point.scale()
         ends = point.value(x + step)[j] - point.value(x - step)[j]
-        found.append(float(ends / (2 * STEP * u_i)))
-    return found
+        slopes.append(float(ends / (2 * STEP * u_i)))
+    low, high = min(slopes), max(slopes)
+    clear = SHARP * noise / abs(STEP * u_i) < off < 2 * (high - low)
+    if clear and low - 0.1 * off <= analytic <= high + 0.1 * off:
+        return "kink", (low, high)
+    return "fail", None
 
 
 def between(point: Point, j: int, kinked: Array, gradient: Array, u: Array) -> Iterator[Element]:

@@ -16,7 +16,7 @@ from tinygrad_rnn.testing.report import Element, GradientError, Report
 
 STEP = 2.0**-8
 FINE, MOST = 2.0**24, 2.0**28  # values are multiples of 1 / FINE, or differences are not exact
-LARGEST = 64
+LARGEST = 1024
 
 
 def exact_gradcheck(
@@ -29,7 +29,7 @@ def exact_gradcheck(
 ) -> Report:
     """Check first derivatives of a piecewise-polynomial `fn` at small integers, bit for bit.
 
-    At multiples of 1/256 that are no larger than 64, sums and products of a few float64 numbers
+    At multiples of 1/256 that are no larger than 1024, sums and products of a few float64 numbers
     have no rounding error, and differences at seven points, 1/256 apart, give the derivative of a
     polynomial of degree 3 or less in each input, exactly. So the gradient must be equal to the
     last bit: for sums, products, matrix products, indexing, sorting, maxima, relu, cumsum, einsum,
@@ -38,7 +38,7 @@ def exact_gradcheck(
 
     Args:
         fn: as for `gradcheck`: a function of Tensors, or a pair (f, vjp).
-        inputs: arrays of whole numbers, at most 64 in size; they are taken in float64.
+        inputs: arrays of whole numbers, at most 1024 in size; they are taken in float64.
         rng: for the cotangent, of small integers; by default from the inputs.
         raise_exception: raise if the verdict is "fail".
         names: of the inputs, for the report.
@@ -144,7 +144,7 @@ def _around(point: Point, i: int) -> list[list[float]]:
     none along a single input, and yet a gradient may be theirs."""
     rng, e = np.random.default_rng(0), STEP / 64 * one(point.x.size, i)
     found: list[list[float]] = [[] for _ in range(point.y.size)]
-    for _ in range(8):
+    for _ in range(32):
         shift = STEP * rng.permutation(np.arange(1, point.x.size + 1)) * rng.choice([-1, 1])
         far, near = (
             (point.value(point.x + s + e) - point.value(point.x + s - e)) * 32 / STEP

@@ -12,7 +12,7 @@ from tinygrad_rnn.testing.subjects import Run, Space, Subject
 
 ERRORS = 12  # estimated errors that a right derivative may be off
 SHARP = 10  # times that, from where it is called wrong
-ROUNDING = 1024  # units of rounding that the terms of a backward pass may be off
+ROUNDING = 256  # units of rounding that the terms of a backward pass may be off
 
 
 class Point:
@@ -97,14 +97,43 @@ def one(size: int, k: int) -> Array:
     return found
 
 
+class Towards:
+    """A direction u through the inputs, and f along it."""
+
+    def __init__(self, point: Point, u: Array) -> None:
+        self.u, self.line = u, point.line(u)
+
+
+class Direction(Towards):
+    """A random direction and a cotangent w, every entry at its own scale."""
+
+    def __init__(self, point: Point, rng: np.random.Generator) -> None:
+        super().__init__(point, signed(rng, point.inputs.size) * point.scale())
+        self.signs = signed(rng, point.outputs.size)
+        self.w = self.weights(1e-100)
+
+    def weights(self, least: float) -> Array:
+        """A cotangent that gives each output a voice: the inverse of its response, which counts
+        as `least` of the largest at least, if it is not far above rounding."""
+        response = np.abs(self.line.change(STEPS[1]))
+        largest = response.max(initial=0.0)
+        if not 0 < largest < np.inf:
+            return self.signs
+        floor = np.where(response > 1e4 * self.line.units, least, 1e-3)
+        response[response == 0] = largest
+        weights: Array = self.signs / np.maximum(response / largest, floor)
+        return weights
+
+
 class Comparison:
     """The derivative of w · f along u, by differences, and what others say of it."""
 
-    def __init__(self, point: Point, line: Line, w: Array, gradient: Array, u: Array) -> None:
-        self.line, self.w, self.gradient = line, w, gradient
+    def __init__(self, point: Point, direction: Towards, w: Array, gradient: Array) -> None:
+        self.u, self.line, self.w, self.gradient = direction.u, direction.line, w, gradient
+        u, line = direction.u, direction.line
         moves = w * line.change(STEPS[1])
         self.eps = point.rounding(moves if moves.any() and np.isfinite(moves).all() else w)
-        terms = gradient * u
+        terms = np.nan_to_num(gradient) * u
         self.analytic, self.scale = float(terms.sum()), norm(terms)
         self.total = float(np.abs(terms, out=terms).sum())
         self.rounding = ROUNDING * (self.eps * self.total + TINY * float(np.abs(u).sum()))
@@ -156,26 +185,11 @@ class Comparison:
 
         Where the derivative is zero, as far as can be told, it is relative to how f moves at all.
         """
-        scale, bound = max(self.scale, abs(self.table.value)), SHARP * ERRORS * self.error
+        scale = max(abs(self.table.value), 0.3 * self.scale)  # less where the terms cancel
+        bound = SHARP * ERRORS * self.error
         if bound >= scale:
             moves = [c / h for h, c in self.line.changes.items() if abs(h) >= self.table.step]
             if not self.total and not any(c.any() for c in moves):
                 return SHARP * ERRORS * self.eps  # a constant
             scale = max((norm(self.w * c) for c in moves), default=0.0)
         return bound / scale if scale > 0 else np.inf
-
-
-class Direction:
-    """A random direction u through the inputs and a cotangent w, every entry at its own scale."""
-
-    def __init__(self, point: Point, rng: np.random.Generator) -> None:
-        self.u = signed(rng, point.inputs.size)
-        self.u *= point.scale()
-        self.line = point.line(self.u)
-        response = np.abs(self.line.change(STEPS[1]))
-        self.w = signed(rng, point.outputs.size)
-        largest = response.max(initial=0.0)
-        if 0 < largest < np.inf:  # so that each output has a voice
-            response /= largest
-            response[response == 0] = 1.0
-            self.w /= np.maximum(response, 1e-3, out=response)

@@ -8,6 +8,7 @@ import functools
 import inspect
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from random import Random
 from types import FunctionType
 from typing import Any
@@ -35,91 +36,85 @@ def _rebuilt(arguments: Any, leaf: Callable[[Any], Any]) -> Any:
     return kind(*items) if hasattr(arguments, "_fields") else kind(items)
 
 
-def _judge(
-    check: Callable[..., Report], fn: Any, arguments: Any, keywords: dict[str, Any]
-) -> Report:
-    """Check the gradients of what is floating-point; all else is passed on as it is."""
-    inputs: list[Any] = []
-    _rebuilt(arguments, lambda v: inputs.append(v) if differentiable(v) else None)
+@dataclass
+class Property:
+    """That the gradients of a function, or pair, are right at whatever is drawn."""
 
-    def put(*values: Any) -> Any:
-        rest = iter(values)
-        return _rebuilt(arguments, lambda v: next(rest) if differentiable(v) else v)
+    check: Callable[..., Report]
+    fn: Any
+    drawn: SearchStrategy[Any]
+    keywords: dict[str, Any]
+    verdicts: Counter[str] = field(default_factory=Counter)
 
-    if all(map(differentiable, arguments)):
-        return check(fn, inputs, **keywords)
-    if isinstance(fn, (tuple, list)):
-        f, vjp = fn
-        pair = (lambda *xs: f(*put(*xs)), lambda *xs: vjp(*put(*xs[:-1]), xs[-1]))
-        return check(pair, inputs, **keywords)
-    return check(lambda *xs: fn(*put(*xs)), inputs, **keywords)
+    def judge(self, arguments: Any, **rng: int) -> Report:
+        """Check the gradients of what is floating-point; all else is passed on as it is."""
+        inputs: list[Any] = []
+        _rebuilt(arguments, lambda v: inputs.append(v) if differentiable(v) else None)
 
+        def passing(fn: Any) -> Any:
+            def passed(*xs: Any) -> Any:
+                rest = iter(xs)
+                put = _rebuilt(arguments, lambda v: next(rest) if differentiable(v) else v)
+                return fn(*put, *rest)
 
-def _property(
-    check: Callable[..., Report],
-    fn: Any,
-    drawn: SearchStrategy[Any],
-    limits: dict[str, Any],
-    keywords: dict[str, Any],
-) -> Callable[[], None]:
-    """The property test, without parameters."""
-    named = fn[0] if isinstance(fn, (tuple, list)) else fn
-    verdicts = Counter[str]()
+            return passed
 
-    def example(arguments: Any, rng: int) -> None:
-        try:
-            report = _judge(check, fn, arguments, {**keywords, "rng": rng})
-        except Exception as error:
-            error.drawn = arguments, rng  # type: ignore[attr-defined]
-            raise
-        verdicts[report.verdict] += 1
-        event(f"verdict: {report.verdict}")
+        fn = self.fn
+        if not all(map(differentiable, arguments)):
+            pair = isinstance(fn, (tuple, list))
+            fn = tuple(map(passing, fn)) if pair else passing(fn)
+        return self.check(fn, inputs, **{**self.keywords, **rng})
 
-    # hypothesis tells properties apart by the source behind __wrapped__
-    example.__signature__ = inspect.signature(example)  # type: ignore[attr-defined]
-    wrap = functools.partial(functools.update_wrapper, wrapped=named)
-    wrap(example, updated=["__dict__"] * isinstance(fn, FunctionType))
-    example.__name__ = example.__name__ if example.__name__.isidentifier() else "example"
-    seed = st.just(keywords["rng"]) if "rng" in keywords else st.integers(0, 2**32 - 1)
-    inner = given(arguments=drawn, rng=seed)(example)
+    def test(self) -> Any:
+        """The hypothesis test of it."""
 
-    @functools.wraps(inner)
-    def run() -> None:
+        def example(arguments: Any, rng: int) -> None:
+            try:
+                verdict = self.judge(arguments, rng=rng).verdict
+            except Exception as error:
+                error.drawn = arguments, rng  # type: ignore[attr-defined]
+                raise
+            self.verdicts[verdict] += 1
+            event(f"verdict: {verdict}")
+
+        # hypothesis tells properties apart by the source behind __wrapped__
+        example.__signature__ = inspect.signature(example)  # type: ignore[attr-defined]
+        named = self.fn[0] if isinstance(self.fn, (tuple, list)) else self.fn
+        attributes = ["__dict__"] * isinstance(self.fn, FunctionType)
+        functools.update_wrapper(example, named, updated=attributes)
+        example.__name__ = example.__name__ if example.__name__.isidentifier() else "example"
+        rng = self.keywords.get("rng")
+        seeds = st.integers(0, 2**32 - 1) if rng is None else st.just(rng)
+        return given(arguments=self.drawn, rng=seeds)(example)
+
+    def run(self, test: Callable[[], None]) -> None:
+        """Call a test, and say more of how it fails."""
         __tracebackhide__ = True
-        verdicts.clear()
-        stacked = {name: v for name, v in vars(run).items() if name.startswith(STACKED)}
-        chosen = settings(stacked.get(f"{STACKED}settings"), deadline=None, **limits)
-        phases = set(chosen.phases) - {Phase.explain}  # the report explains more
-        chosen = settings(chosen, phases=phases)
-        vars(inner).update(stacked, **{f"{STACKED}settings": chosen})
+        self.verdicts.clear()
         with contextlib.suppress(Exception):  # what compiles at the first call does so here
-            _judge(check, fn, find(drawn, bool, settings=WARM, random=Random(0)), keywords)
+            self.judge(find(self.drawn, bool, settings=WARM, random=Random(0)))
         try:
-            inner()
+            test()
         except BaseException as error:
             for one in getattr(error, "exceptions", [error]):
                 if hasattr(one, "drawn"):
-                    _explain(one, check.__name__, fn, keywords)
+                    self.explain(one)
             raise
-        if not verdicts["pass"]:
+        if not self.verdicts["pass"]:
             raise AssertionError(
-                f"{check.__name__}: expected at least one example that shows a gradient to be "
-                f"right, got {dict(verdicts)}; draw other inputs: no error could have been seen"
+                f"{self.check.__name__}: expected at least one example that shows a gradient to be "
+                f"right, got {dict(self.verdicts)}; draw others: no error could have been seen"
             )
 
-    run.__signature__ = inspect.Signature()  # type: ignore[attr-defined]
-    run.fn = fn  # type: ignore[attr-defined]
-    return run
-
-
-def _explain(error: Any, check: str, fn: Any, keywords: dict[str, Any]) -> None:
-    """Add the code that repeats an error to its text."""
-    arguments, rng = error.drawn
-    code = f"\n\nTo repeat it:\n\n{program(check, fn, arguments, {**keywords, 'rng': rng})}\n"
-    if isinstance(error, GradientError):
-        error.args = (f"{error}{code}",)
-    else:
-        error.add_note(code)
+    def explain(self, error: Any) -> None:
+        """Add the code that repeats an error to its text."""
+        arguments, rng = error.drawn
+        code = program(self.check.__name__, self.fn, arguments, {**self.keywords, "rng": rng})
+        code = f"\n\nTo repeat it:\n\n{code}\n"
+        if isinstance(error, GradientError):
+            error.args = (f"{error}{code}",)
+        else:
+            error.add_note(code)
 
 
 def assert_gradients(
@@ -178,11 +173,29 @@ def check_gradients(
             f"check_gradients: expected a strategy for each argument, got {inputs}; "
             'such as @check_gradients(reals("a b"), reals("b"))'
         )
-    known = isinstance(inputs[0], SearchStrategy) and len(inputs) == 1
     several = [v if isinstance(v, SearchStrategy) else st.just(v).map(copy.copy) for v in inputs]
     drawn = st.tuples(*several)
-    if known:  # one strategy may draw all arguments
-        drawn = several[0].map(lambda v: v if isinstance(v, tuple) else (v,))
-    limits = {} if max_examples is None else {"max_examples": max_examples}
+    if len(several) == 1:  # may draw all arguments
+        drawn = drawn.map(lambda one: one[0] if isinstance(one[0], tuple) else one)
+    limits: dict[str, Any] = {} if max_examples is None else {"max_examples": max_examples}
     check = exact_gradcheck if exact else gradcheck
-    return lambda fn: _property(check, fn, drawn, limits, keywords)
+
+    def decorate(fn: Fn) -> Callable[[], None]:
+        held = Property(check, fn, drawn, keywords)
+        inner = held.test()
+
+        @functools.wraps(inner)
+        def test() -> None:
+            __tracebackhide__ = True
+            stacked = {name: v for name, v in vars(test).items() if name.startswith(STACKED)}
+            chosen = settings(stacked.get(f"{STACKED}settings"), deadline=None, **limits)
+            phases = set(chosen.phases) - {Phase.explain}  # the report explains more
+            stacked[f"{STACKED}settings"] = settings(chosen, phases=phases)
+            vars(inner).update(stacked)
+            held.run(inner)
+
+        test.__signature__ = inspect.Signature()  # type: ignore[attr-defined]
+        test.fn = fn  # type: ignore[attr-defined]
+        return test
+
+    return decorate

@@ -182,7 +182,8 @@ class Pair:
         outputs = self.values(arrays)
 
         def back(cotangents: Arrays, free: bool) -> Gradients:
-            found = sequence(self.vjp(*arrays, *cotangents))
+            found = self.vjp(*arrays, *cotangents)
+            found = sequence(found) if isinstance(found, tuple) or len(arrays) > 1 else [found]
             if len(found) != len(arrays):
                 raise ValueError(
                     "gradcheck: expected vjp(*arrays, cotangent) to return one gradient per input "
