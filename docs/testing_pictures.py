@@ -79,10 +79,11 @@ def v_curve() -> Figure:
 
     line = along(wave, x)
     noise = line.rounding(ONE)
-    table, rows = Table(16.0, noise), []
+    table, rows = Table(16.0, noise, line.near), []
     for h in STEPS[:11]:
         plain = (line.slope(h, ONE) + line.slope(-h, ONE)) / 2
         table.add(h, plain)
+        table.settle()
         rows.append((h, plain, table.value, table.error))
     h, plain, best, error = np.array(rows).T
     right.loglog(h, np.abs(plain / slope - 1), "o-", ms=3, color=GRAY, label="central difference")
@@ -92,7 +93,7 @@ def v_curve() -> Figure:
     right.fill_between(h[known], estimate, 1e-16, color="C0", alpha=0.15, lw=0)
     right.loglog(h[known], estimate, "C0--", lw=1, label="its error as estimated")
     right.loglog(h[known], off, "o-", ms=3, color="C0", label="best extrapolated value so far")
-    stop = central(along(wave, x), ONE, noise)
+    stop = central(along(wave, x), ONE, noise, 0.0)
     right.axvline(stop.step, color="C3", lw=0.8, ls=":", label="the step that is reported")
     right.set(
         title="The checker's table", xlabel="step h, each a quarter of the last", ylim=(1e-16, 10)
@@ -115,7 +116,7 @@ def fixed_step() -> Figure:
     ours, estimate = [], []
     for s in scales:
         line = along(lambda x, s=s: np.sin(x / s), s, s)
-        table = central(line, ONE, line.rounding(ONE))
+        table = central(line, ONE, line.rounding(ONE), 0.0)
         ours.append(max(abs(table.value / np.cos(1.0) - 1), 1e-16))
         estimate.append(table.error / np.cos(1.0))
     refused = scales[np.abs(numeric - true) > 1e-5 + 1e-3 * np.abs(numeric)].max()

@@ -183,7 +183,10 @@ class Pair:
 
         def back(cotangents: Arrays, free: bool) -> Gradients:
             found = self.vjp(*arrays, *cotangents)
-            found = sequence(found) if isinstance(found, tuple) or len(arrays) > 1 else [found]
+            if len(arrays) > 1 or np.ndim(found) > arrays[0].ndim or isinstance(found, tuple):
+                found = sequence(found)
+            else:
+                found = [found]
             if len(found) != len(arrays):
                 raise ValueError(
                     "gradcheck: expected vjp(*arrays, cotangent) to return one gradient per input "
