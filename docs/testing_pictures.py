@@ -35,7 +35,8 @@ def panels(count: int, width: float = 4.6, height: float = 3.6) -> tuple[Figure,
 
 def along(f: Curve, x: float, scale: float = 1.0) -> Line:
     """f along scale, from x."""
-    return Line(lambda t: np.atleast_1d(f(x + t * scale)), np.atleast_1d(f(x)), EPS, EPS)
+    base = np.atleast_1d(f(x))
+    return Line(lambda t: np.atleast_1d(f(x + t * scale)), base, EPS * np.abs(base), EPS)
 
 
 # How differences lie

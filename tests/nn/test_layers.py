@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
+from tinygrad_rnn.testing import strategies as ts
 
 DTYPES = st.sampled_from(("float32", "float64"))
 SEEDS = st.integers(0, 2**32 - 1)
@@ -24,7 +25,7 @@ def close(found, expected, dtype):
 # Linear
 
 
-@given(st.lists(st.integers(0, 3), max_size=3), st.integers(1, 4), st.integers(1, 4), DTYPES, SEEDS)
+@given(ts.shapes(max_side=3), st.integers(1, 4), st.integers(1, 4), DTYPES, SEEDS)
 def test_linear_is_a_product_with_closed_gradients(lead, inputs, outputs, dtype, seed):
     rng = np.random.default_rng(seed)
     layer = tg.nn.Linear(inputs, outputs, dtype=dtype, rng=rng)
@@ -83,7 +84,7 @@ def test_linear_refuses_another_dtype(x, got):
 # Embedding
 
 
-@given(st.lists(st.integers(0, 3), min_size=1, max_size=3), st.integers(1, 4), DTYPES, SEEDS)
+@given(ts.shapes(1, max_side=3), st.integers(1, 4), DTYPES, SEEDS)
 def test_embedding_takes_rows_and_repeated_ids_add_up(shape, width, dtype, seed):
     rng = np.random.default_rng(seed)
     layer = tg.nn.Embedding(5, width, dtype=dtype, rng=rng)

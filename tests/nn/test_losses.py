@@ -10,18 +10,17 @@ from hypothesis import strategies as st
 import tinygrad_rnn as tg
 from tinygrad_rnn.nn import cross_entropy
 from tinygrad_rnn.testing import gradcheck
+from tinygrad_rnn.testing import strategies as ts
 
 
 @st.composite
 def problems(draw, dtypes=("float32", "float64")):
     """Logits (..., V) and targets (...), some of them left out."""
-    lead = tuple(draw(st.lists(st.integers(1, 4), max_size=3)))
-    classes, dtype = draw(st.integers(1, 6)), draw(st.sampled_from(dtypes))
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    targets = rng.integers(0, classes, lead)
-    if draw(st.booleans()):
-        targets = np.where(rng.random(lead) < 0.4, -100, targets)
-    return (3 * rng.standard_normal((*lead, classes))).astype(dtype), targets
+    lead, classes = draw(ts.shapes(min_side=1, max_side=4)), draw(st.integers(1, 6))
+    dtype = draw(st.sampled_from(dtypes))
+    logits = draw(ts.reals((*lead, classes), scales=(1.0, 3.0), dtype=dtype))
+    targets = draw(ts.small_integers(lead, -1, classes - 1, dtype=np.intp))
+    return logits, np.where(targets < 0, -100, targets)
 
 
 def softmax(logits):

@@ -80,7 +80,7 @@ def cases(draw, row, lattice=False, shapes=None):
 # Shapes and arguments: functions draw -> ([shape of each input], arguments)
 
 _shapes = functools.cache(ts.shapes)
-_together = functools.cache(lambda n, most: ts.broadcastable_shapes(n, max_dims=most, max_side=SIDE))
+_together = functools.cache(ts.broadcastable_shapes)
 _integers = functools.cache(st.integers)
 _indices = functools.cache(functools.partial(ts.small_integers, dtype=np.intp))
 _flags = functools.cache(functools.partial(ts.small_integers, low=0, high=1, dtype=bool))
@@ -113,7 +113,8 @@ def alone(draw):
 
 def broadcast(count, most=3):
     """Shapes that broadcast."""
-    return lambda draw: (list(draw(_together(count, most))), {})
+    shapes = _together(count, max_dims=most, max_side=SIDE)
+    return lambda draw: (list(draw(shapes)), {})
 
 
 @functools.cache

@@ -47,6 +47,7 @@ class Row:
     nan: bool = True  # a NaN reaches every result that reads it, not just as in NumPy
     ulps: float = 4  # float32 against float64: of each element if pointwise, else of the largest
     shifts: bool = False  # adding a number to the input adds it to the result
+    squares: bool = False  # of what is left of the input when its mean is taken off
 
     @property
     def multilinear(self):
@@ -207,7 +208,7 @@ _moments = {"ddof": st.sampled_from((0, 1, 0.5))}
 row("sum", tg.sum, reduction(empty=True), np.sum, polynomial=True)
 row("mean", tg.mean, reduction(), np.mean, shifts=True)
 row("prod", tg.prod, reduction(empty=True, most=2), np.prod, MODERATE, polynomial=True)
-row("var", tg.var, reduction(least=2, **_moments), np.var)
+row("var", tg.var, reduction(least=2, **_moments), np.var, squares=True)
 row("std", tg.std, reduction(least=2, **_moments), np.std, SPACED)
 row("max", tg.max, reduction(), np.max, SPACED, polynomial=True)
 row("min", tg.min, reduction(), np.min, SPACED, polynomial=True)

@@ -33,12 +33,12 @@ class Line:
     """f along a direction u: the changes f(x + t u) - f(x), each computed once."""
 
     def __init__(
-        self, value: Callable[[float], Array], base: Array, eps: Array, near: float
+        self, value: Callable[[float], Array], base: Array, units: Array, near: float
     ) -> None:
-        self.value, self.base, self.near = value, base, near
+        self.value, self.base = value, base
+        self.units, self.near = units, near  # of rounding: of each element, and of x
         self.steps = [h for h in STEPS if h >= 16 * near]
         self.apart = [16 * near, *(d for d in NEAR if d > 16 * near)]  # of near points
-        self.units = np.maximum(eps * np.abs(base), TINY)  # of rounding, of each element
         self.misfit = False  # whether results changed their shape
         self.changes: dict[float, Array] = {}
 

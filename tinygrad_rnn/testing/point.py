@@ -28,9 +28,14 @@ class Point:
             )
         self.inputs, self.outputs = Space(self.arrays), Space(self.run.outputs)
         self.x, self.y = self.inputs.join(self.arrays), self.outputs.join(self.run.outputs)
-        eps = [np.full(v.size, np.finfo(v.dtype).eps) for v in self.run.outputs]
-        self.eps = np.concatenate([np.zeros(0), *eps])  # (outputs,): units of rounding
-        self.near = float(max(np.finfo(a.dtype).eps for a in self.arrays))  # and of the inputs
+        self.near = max(float(np.finfo(a.dtype).eps) for a in self.arrays)  # rounding of the inputs
+        eps = [float(np.finfo(v.dtype).eps) for v in self.run.outputs]  # and of the outputs
+        self.eps = (
+            eps[0] if len({*eps}) == 1 else np.repeat(eps, [v.size for v in self.run.outputs])
+        )
+        self.units = np.abs(self.y)
+        self.units *= self.eps
+        self.units += TINY
 
     def cast(self, vectors: list[Array]) -> list[Array]:
         pairs = zip(vectors, self.arrays, strict=True)
@@ -42,15 +47,18 @@ class Point:
             moved += self.x
             return self.value(moved)
 
-        return Line(value, self.y, self.eps, self.near)
+        return Line(value, self.y, self.units, self.near)
 
     def value(self, x: Array) -> Array:
         return self.outputs.join(self.subject.values(self.cast(self.inputs.split(x))))
 
-    def rounding(self, w: Array) -> float:
-        """The unit of rounding of w · f."""
-        weights = np.abs(w)
-        return max(self.near, float(weights @ self.eps / weights.sum())) if weights.any() else 0.0
+    def rounding(self, w: Array, line: Line | None = None) -> float:
+        """The unit of rounding of w · f, of its moves along a line."""
+        if isinstance(self.eps, float):
+            return max(self.near, self.eps)
+        moves = w * line.change(STEPS[1]) if line else w
+        weights = np.abs(moves if np.isfinite(moves.sum()) and moves.any() else w)
+        return max(self.near, float(weights @ self.eps / (weights.sum() or 1.0)))
 
     def cotangents(self, w: Array) -> list[Array]:
         pairs = zip(self.outputs.split(w), self.run.outputs, strict=True)
@@ -131,9 +139,11 @@ class Comparison:
     def __init__(self, point: Point, direction: Towards, w: Array, gradient: Array) -> None:
         self.u, self.line, self.w, self.gradient = direction.u, direction.line, w, gradient
         u, line = direction.u, direction.line
-        moves = w * line.change(STEPS[1])
-        self.eps = point.rounding(moves if moves.any() and np.isfinite(moves).all() else w)
-        terms = np.nan_to_num(gradient) * u
+        self.eps = point.rounding(w, line)
+        terms = gradient * u
+        self.finite = bool(np.isfinite(terms.sum()))
+        if not self.finite:
+            terms = np.nan_to_num(terms)
         self.analytic, self.scale = float(terms.sum()), norm(terms)
         self.total = float(np.abs(terms, out=terms).sum())
         self.rounding = ROUNDING * (self.eps * self.total + TINY * float(np.abs(u).sum()))
