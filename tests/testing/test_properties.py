@@ -1,6 +1,10 @@
 """Property tests of gradients: what they find, what they print, and that it runs."""
 
+import enum
+import functools
 import inspect
+import subprocess
+import sys
 import time
 
 import hypothesis
@@ -15,6 +19,7 @@ from tinygrad_rnn.testing import (
     assert_gradients,
     check_gradients,
     gradcheck,
+    properties,
     register_profiles,
 )
 from tinygrad_rnn.testing import strategies as ts
@@ -101,6 +106,62 @@ def test_tests_look_like_tests():
     assert test_division.is_hypothesis_test
 
 
+@pytest.fixture(scope="module")
+def three():
+    return 3.0
+
+
+@pytest.mark.parametrize("factor", [2.0, 0.5])
+@check_gradients(ts.reals("a"), ts.reals("a"), max_examples=5)
+def test_parameters_that_are_not_drawn_stay(three, factor, x, y):
+    assert three == 3.0 and factor in (2.0, 0.5) and x.shape == y.shape
+    return x * y * factor * three
+
+
+class TestMethods:
+    @check_gradients(ts.matmul_operands(), max_examples=5)
+    def test_method(self, x, y):
+        assert isinstance(self, TestMethods)
+        return x @ y
+
+    @settings(max_examples=5)
+    @check_gradients(ts.reals("a"))
+    @pytest.mark.parametrize("factor", [2.0])
+    def test_more(self, x, power=2, *, factor, three):
+        assert (power, factor, three) == (2, 2.0, 3.0)
+        return tg.tanh(x) * factor
+
+    @check_gradients(ts.reals("a"))
+    def wrong(self, factor, x):
+        return wrong(x, factor)
+
+
+def test_failures_of_methods_can_be_repeated():
+    with pytest.raises(GradientError) as caught:
+        TestMethods().wrong(factor=2.0)
+    code = code_of(caught.value)
+    assert "TestMethods.wrong.fn" in code and "self = TestMethods()" in code
+    assert rerun(code).report.analytic == caught.value.report.analytic
+
+
+@pytest.mark.parametrize(
+    "inputs, fn, text",
+    [
+        ([ts.reals("a"), 2.0], lambda x: x, r"of 2 arguments, .* got <lambda>\(x\)"),
+        ([ts.reals("a")], lambda: 1.0, "of 1 arguments"),
+        ([ts.sequences(), ts.reals("a")], lambda self, x: x, "of 2 arguments"),
+    ],
+)
+def test_too_few_parameters(inputs, fn, text):
+    with pytest.raises(ValueError, match=f"check_gradients: expected a function {text}"):
+        check_gradients(*inputs)(fn)
+
+
+def test_too_many_parameters():
+    with pytest.raises(TypeError, match="missing a required argument: 'x'"):
+        assert_gradients(lambda x, y: x * y, ts.reals("a"))
+
+
 # Running them
 
 
@@ -156,6 +217,37 @@ def test_the_first_call_is_not_counted():
 
     assert_gradients(compiled, ts.reals("a"), max_examples=5)
     assert len(made) > 5
+
+
+def test_the_warm_up_is_one_quiet_call():
+    outside, made = [], []
+
+    def assuming(x):
+        made.append(hypothesis.currently_in_test_context())
+        hypothesis.assume(x.size > 0)
+        return x * x
+
+    def pair_vjp(x, g):
+        outside.append(hypothesis.currently_in_test_context())
+        return 2 * x * g
+
+    assert_gradients(assuming, ts.reals("a"), max_examples=5)
+    assert made.count(False) == 1
+    assert_gradients((np.square, pair_vjp), ts.reals("a"), max_examples=5)
+    assert outside.count(False) == 1
+
+
+def test_elements_are_looked_for_in_the_last_example_only(monkeypatch):
+    asked = []
+
+    def check(fn, inputs, *, locate=True, **keywords):
+        asked.append(locate)
+        return gradcheck(fn, inputs, **keywords)
+
+    monkeypatch.setattr(properties, "gradcheck", check)
+    error = failure(check_gradients(ts.reals("a"))(doubled_above_3))
+    assert asked[-1] is True and not any(asked[:-1])
+    assert "locate" not in str(error) and error.report.elements
 
 
 def test_a_failure_can_be_reproduced_by_its_blob():
@@ -290,17 +382,149 @@ def decorated(x):
 
 def test_a_decorated_test_is_imported():
     code = code_of(failure(decorated))
-    assert "import decorated\n" in code and "gradcheck(decorated.fn, [x0]" in code
+    assert "import decorated\ndecorated = decorated.fn\n" in code
     rerun(code)
 
 
-def test_what_has_no_expression_is_named():
-    layer = type("Layer", (), {"__call__": lambda self, x: doubled_above_3(x)})()
-    code = code_of(failure(check_gradients(ts.reals("a"))(lambda x: layer(x))))
-    assert "layer = ...  # <" in code
-    no_source = eval("lambda x: f(x)", {"f": doubled_above_3})
-    code = code_of(failure(check_gradients(ts.reals("a"))(no_source)))
-    assert "fn = ...  # <function <lambda>" in code
+class Scaled:
+    """A callable that has state, and so no literal."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, x):
+        return doubled_above_3(x) * self.factor
+
+
+class Color(enum.Enum):
+    RED = 2.0
+
+
+GLOBAL = Scaled(2.0)
+
+
+def with_containers():
+    weights = {"w": np.array([2.0, np.inf]), "several": [(np.float64(0.5), Color.RED)], "f": wrong}
+    return lambda x: weights["f"](x, weights["w"][0]) * weights["several"][0][1].value
+
+
+def with_defaults():
+    y, factor = np.array([2.0]), 3.0
+    rule = lambda g, x: g * (x > factor)  # noqa: E731
+
+    @tg.primitive(x=lambda g, x: rule(g, x))
+    def local(x, y):
+        return x * 1.0
+
+    return lambda x, y=y, *, f=doubled_above_3: f(x) * y[0]
+
+
+def two_of_a_name():
+    def named(factor):
+        return lambda x: doubled_above_3(x) * factor
+
+    two, three = named(2.0), named(3.0)
+    return lambda x: two(x) + three(x)
+
+
+RUNNABLE = {
+    "partial": (functools.partial(wrong, y=np.array(2.0)), "partial(wrong, y=np.array(2.0))"),
+    "bound method": (GLOBAL.__call__, "import GLOBAL"),
+    "global object": (GLOBAL, "import GLOBAL"),
+    "object in a closure": ((lambda scaled: lambda x: scaled(x))(GLOBAL), "GLOBAL as scaled"),
+    "frozen set": ((lambda s: lambda x: doubled_above_3(x) * max(s))(frozenset({2.0})), "([2.0])"),
+    "containers": (with_containers(), "Color(2.0)"),
+    "defaults": (with_defaults(), "y=np.array([2.0])"),
+    "two of a name": (two_of_a_name(), "factor_1 = 3.0"),
+}
+
+
+@pytest.mark.parametrize("case", RUNNABLE)
+def test_the_printed_code_runs(case):
+    fn, expected = RUNNABLE[case]
+    error = failure(check_gradients(ts.reals("a"))(fn))
+    assert expected in code_of(error)
+    assert rerun(code_of(error)).report.analytic == error.report.analytic
+
+
+def no_source():
+    return eval("lambda x: f(x)", {"f": doubled_above_3})
+
+
+NEEDED = {
+    "object": ((lambda layer: lambda x: layer(x))(Scaled(2.0)), "layer", "no literal"),
+    "bound method": (Scaled(2.0).__call__, "scaled", "no literal"),
+    "layer of nn": (
+        (lambda lstm: lambda x: doubled_above_3(x) + lstm.hidden_size)(tg.nn.LSTM(1, 1)),
+        "lstm",
+        "no literal",
+    ),
+    "wrapped": (functools.wraps(wrong)(lambda x: doubled_above_3(x)), "fn", "no literal"),
+    "no source": (no_source(), "fn", "source is not at hand"),
+}
+
+
+@pytest.mark.parametrize("case", NEEDED)
+def test_what_has_no_literal_is_asked_for_first(case):
+    fn, name, why = NEEDED[case]
+    code = code_of(failure(check_gradients(ts.reals("a"))(fn)))
+    assert code.startswith(f"# define `{name}` first: it") and why in code.splitlines()[0]
+    needed = {"layer": Scaled(2.0), "scaled": Scaled(2.0), "lstm": tg.nn.LSTM(1, 1), "fn": wrong}
+    if name != "fn":
+        with pytest.raises(GradientError):
+            exec(code, {name: needed[name]})
+
+
+def test_large_arrays_are_not_printed():
+    def broken(x):
+        raise ArithmeticError
+
+    with pytest.raises(ArithmeticError) as caught:
+        assert_gradients(broken, ts.reals((60, 60)))
+    text = "\n".join(caught.value.__notes__)
+    assert "# define `x0` first: it has 3,600 elements, too many to print;" in text
+    assert "@reproduce_failure('" in text and len(text) < 2000
+
+
+def test_an_error_is_not_hidden_by_the_code_that_cannot_be_written(monkeypatch):
+    monkeypatch.setattr(properties, "program", lambda *_: 1 / 0)
+    error = failure(check_gradients(ts.reals("a"))(doubled_above_3))
+    assert code_of(error).startswith("# no code: ZeroDivisionError") and error.report.elements
+
+
+def test_views_are_noted():
+    check = check_gradients(st.just(np.full((2, 3), 3.5).T))
+    code = code_of(failure(check(lambda x: doubled_above_3(x))))
+    assert "])  # with strides of (8, 24) bytes" in code
+    rerun(code)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        (1, [2.5, None], {"k": {3}, "n": (), "s": set()}),
+        float("-inf"),
+        slice(1, None),
+        np.dtype("f4"),
+        np.float32(0.1),
+        np.array([1.0, -np.inf, 1e30]),
+        np.array(np.inf),
+        np.array([1 / 3 + 2j, complex(np.inf, 0)]),
+    ],
+    ids=repr,
+)
+def test_literals(value):
+    again = eval(literal(value), {"np": np})
+    np.testing.assert_equal(again, value)
+    assert type(again) is type(value)
+
+
+def test_a_generator_draws_one_seed():
+    rng = np.random.default_rng(5)
+    check = check_gradients(ts.reals("a"), rng=rng)
+    expected = np.random.default_rng(5).integers(2**32)
+    assert f"rng={expected})" in code_of(failure(check(doubled_above_3)))
+    assert_gradients(tg.tanh, ts.reals("a"), rng=rng, max_examples=2)
 
 
 def test_options_are_printed():
@@ -331,7 +555,6 @@ def test_arrays_are_written_exactly(a):
     again = eval(f"({text}\n)", {"np": np})
     np.testing.assert_array_equal(again, a, strict=True)
     assert max(map(len, text.splitlines())) <= 130
-    assert ("strides" in text) == (not a.flags.c_contiguous)
 
 
 # Shrinking
@@ -424,3 +647,26 @@ def test_properties_work_under_given():
         assert gradcheck(tg.tanh, np.array([0.5]))
 
     outer()
+
+
+WITHOUT = """
+import sys
+sys.modules["hypothesis"] = None
+import tinygrad_rnn as tg
+assert tg.testing.gradcheck and not hasattr(tg.testing, "strategies")
+for use, error in [
+    ("tg.testing.check_gradients", AttributeError),
+    ("from tinygrad_rnn.testing import assert_gradients", ImportError),
+    ("from tinygrad_rnn.testing import *", ImportError),
+]:
+    try:
+        exec(use)
+    except error as caught:
+        assert "expected hypothesis, which is not installed; pip install" in str(caught), use
+    else:
+        raise AssertionError(use)
+"""
+
+
+def test_without_hypothesis():
+    subprocess.run([sys.executable, "-c", WITHOUT], check=True)

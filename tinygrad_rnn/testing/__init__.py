@@ -8,6 +8,7 @@ either, with inputs from `strategies`. The latter need hypothesis: pip install '
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 from tinygrad_rnn.testing.exact import exact_gradcheck
@@ -49,7 +50,9 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != "hypothesis":
             raise
-        raise ImportError(
+        # `hasattr` and `from ... import` want different errors, and no class can be both
+        importing = sys._getframe(1).f_code.co_name == "_handle_fromlist"
+        raise (ImportError if importing else AttributeError)(
             f"testing.{name}: expected hypothesis, which is not installed; "
             "pip install 'tinygrad-rnn[test]'"
         ) from None

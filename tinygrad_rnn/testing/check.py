@@ -11,10 +11,10 @@ from tinygrad_rnn.autograd.graph import Array
 from tinygrad_rnn.testing.blame import WORST, Search
 from tinygrad_rnn.testing.causes import causes
 from tinygrad_rnn.testing.differences import bends, kinked
-from tinygrad_rnn.testing.laws import LARGE, LAWS, LET_OFF, Seen, form
+from tinygrad_rnn.testing.laws import LARGE, LAWS, LET_OFF, Seen, form, stateful
 from tinygrad_rnn.testing.point import ERRORS, Comparison, Direction, Point, signed
 from tinygrad_rnn.testing.report import Report
-from tinygrad_rnn.testing.subjects import Subject
+from tinygrad_rnn.testing.subjects import Pair, Subject
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Options:
     rng: np.random.Generator
 
 
+SAMPLE = 5  # outputs with a kink that are looked at, if there are more
+COARSE = "differences are too coarse here: fn jumps, bends, is noisy or not defined nearby"
 EMPTY = "nothing to compare: the inputs or the outputs have no elements"
 
 
@@ -57,11 +59,11 @@ class Check:
             report.notes.append(EMPTY)
         else:
             known = Comparison(point, direction, w, point.inputs.join(found))
-            if not self.fine(known):  # too much may have been made of small outputs
+            if not (known.finite and self.fine(known)):  # too much may be made of small outputs
                 known = self.finer(known, direction)
             if not self.fine(known):  # terms may have cancelled
                 known = self.finer(known, Direction(point, self.rng))
-            if direction.line.misfit:
+            if point.misfit:
                 report.verdict, report.causes = "fail", ["results change their shape"]
             elif not known.finite:
                 self.broken(known)
@@ -77,7 +79,7 @@ class Check:
         """The finer of a comparison and another."""
         w = direction.weights(1e-3)
         other = Comparison(self.point, direction, w, self.point.pull(w))
-        return other if other.resolution < known.resolution else known
+        return other if not known.finite or other.resolution < known.resolution else known
 
     def broken(self, known: Comparison) -> None:
         """A gradient that is not finite: wrong where there is a slope."""
@@ -137,21 +139,29 @@ class Check:
             places = kinked(known.line)
             if places.size and not bends(known.line, int(places[0]), ERRORS):
                 places = places[:0]
-            kinks = [f"{point.output_label(int(j))}: slopes differ" for j in places[:WORST]]
-            more = [f"and at {places.size - WORST} more elements"]
-            self.note(kinks + (more if places.size > WORST else []))
+            self.note([f"{point.output_label(int(j))}: slopes differ" for j in places])
             if values and report.verdict == "unsure":
-                report.notes.append("differences are too coarse here: fn jumps, bends or is noisy")
+                report.notes.append(point.trouble or COARSE)
 
     def note(self, kinks: list[str]) -> None:
-        self.report.kinks += kinks
+        self.report.kinks += kinks[:WORST]
+        if len(kinks) > WORST:
+            self.report.kinks.append(f"and {len(kinks) - WORST} more")
         if kinks and self.options.kinks == "fail" != self.report.verdict:
             self.report.verdict, self.report.causes = "fail", ["not differentiable"]
 
     def accuse(self, known: Comparison, fine: str) -> None:
         """Find out what a disagreement is: a wrong gradient, a kink, or a function too rough."""
-        report, point = self.report, self.point
-        search = Search(point, known.u, known.w)
+        report, point, w = self.report, self.point, known.w
+        bent = kinked(known.line)
+        if bent.size > SAMPLE:  # what is smooth, and if that is right, some of the rest
+            w = w.copy()
+            w[bent] = 0.0
+            if Comparison(point, known.towards, w, point.pull(w)).agrees():
+                w, some = np.zeros_like(w), self.rng.choice(bent, SAMPLE, replace=False)
+                w[some] = known.w[some]
+                report.notes.append(f"kinks looked at: {SAMPLE} of {bent.size}")
+        search = Search(point, known, w)
         wrong, kinks, rough = (
             [e for e in search.found if e.verdict == verdict]
             for verdict in ("fail", "kink", "unsure")
@@ -166,3 +176,5 @@ class Check:
         elif not rough:
             report.notes.append("differences disagree, but on no single entry that could be found")
         self.note([str(kink) for kink in kinks])
+        if report.verdict == "fail" and isinstance(point.subject, Pair):
+            report.causes += stateful(point, known)

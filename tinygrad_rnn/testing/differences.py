@@ -38,20 +38,15 @@ class Line:
         self.value, self.base = value, base
         self.units, self.near = units, near  # of rounding: of each element, and of x
         self.steps = [h for h in STEPS if h >= 16 * near]
+        if near > 1e-10:
+            self.steps.insert(0, 4 * STEPS[0])  # float32 needs large ones
         self.apart = [16 * near, *(d for d in NEAR if d > 16 * near)]  # of near points
-        self.misfit = False  # whether results changed their shape
         self.changes: dict[float, Array] = {}
 
     def change(self, t: float) -> Array:
-        """f(x + t u) - f(x), (n,); NaN where f is not finite or raises."""
+        """f(x + t u) - f(x), (n,); NaN where f is not finite."""
         if t not in self.changes:
-            try:
-                moved = self.value(t)
-            except (ArithmeticError, ValueError):  # outside of the domain
-                moved = np.full(self.base.shape, np.nan)
-            if moved.shape != self.base.shape:
-                self.misfit, moved = True, np.full(self.base.shape, np.nan)
-            self.changes[t] = moved - self.base
+            self.changes[t] = self.value(t) - self.base
         return self.changes[t]
 
     def slope(self, t: float, weight: Array) -> float:
@@ -86,6 +81,32 @@ class Line:
             if abs(analytic - slope) + 10 * blur < 0.1 * abs(analytic) < abs(slope - value):
                 return True
         return False
+
+    def rests(self, weight: Array, analytic: float) -> bool:
+        """Whether f stands still because a move of `analytic` would be less than a stair.
+
+        The stair is the least move on the way from steps that do nothing to one that does.
+        """
+        if any((weight @ c) != 0 for c in self.changes.values()):
+            return False
+        for side in (1, -1):
+            still = self.steps[0]
+            moving = next(
+                (h for k in range(1, 8) if self.moves(side * (h := still * 4**k), weight)), 0
+            )
+            least = self.moves(side * moving, weight)
+            for _ in range(12 * (moving > 0)):
+                middle = (still + moving) / 2
+                move = self.moves(side * middle, weight)
+                still, moving = (still, middle) if move else (middle, moving)
+                least = min(least, move or least)
+            if abs(analytic) * self.steps[0] < least:
+                return True
+        return False
+
+    def moves(self, t: float, weight: Array) -> float:
+        """The size of a move; 0 where f is not finite."""
+        return float(np.nan_to_num(abs(weight @ self.change(t)), posinf=0.0))
 
     def stair(self, side: int) -> Array:
         """The least move of each element of f that stands still for smaller steps, else 0."""
@@ -139,8 +160,9 @@ class Table:
                 self.error, self.value, self.step = error, value, step
                 break
         for error, value, step, _ in self.entries:
-            apart, clear = abs(value - self.value), 0.01 * abs(value)
-            if step > self.step and error < clear < apart and apart > 12 * (error + self.error):
+            apart = abs(value - self.value)
+            clear = 10 * max(error, self.error) < apart > 0.01 * max(abs(value), abs(self.value))
+            if step > self.step and clear:
                 self.error = max(self.error, apart)
         return self
 

@@ -35,7 +35,7 @@ def judge(point: Point, i: int, j: int, u_i: float) -> Element:
     if kink:
         slopes, verdict = (low, high), "kink" if inside else "fail"
     elif not middle.rough and SHARP * ERRORS * error < off and off > floor:
-        if not line.deceives(w, analytic * u_i, middle.value):
+        if not (line.deceives(w, analytic * u_i, middle.value) or line.rests(w, analytic * u_i)):
             verdict, slopes = _among_near(point, i, j, u_i, analytic, off, noise)
             convex = None if slopes else convex
     step = middle.step * abs(u_i)
@@ -57,7 +57,7 @@ def _among_near(
         x = point.x + NEAR * signed(rng, point.x.size) * point.scale()
         ends = point.value(x + step)[j] - point.value(x - step)[j]
         slopes.append(float(ends / (2 * STEP * u_i)))
-    low, high = min(slopes), max(slopes)
+    low, high = np.nanmin([np.inf, *slopes]), np.nanmax([-np.inf, *slopes])
     clear = SHARP * noise / abs(STEP * u_i) < off < 2 * (high - low)
     if clear and low - 0.1 * off <= analytic <= high + 0.1 * off:
         return "kink", (low, high)

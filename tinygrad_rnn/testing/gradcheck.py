@@ -73,6 +73,7 @@ def gradcheck(
     """
     arrays, subject = checked(inputs), subject_of(fn)
     names = named(names, arrays)
+    modes = (modes,) if isinstance(modes, str) else modes
     expect(f"modes among {MODES}", modes, lambda v: v and {*v} <= {*MODES})
     expect(f"kinks to be one of {KINKS}", kinks, lambda v: v in KINKS)
     expect("order 1, 2 ...", order, lambda v: isinstance(v, int) and v > 0)

@@ -20,7 +20,7 @@ class Point:
 
     def __init__(self, subject: Subject, arrays: Sequence[Array], names: Sequence[str]) -> None:
         self.subject, self.arrays, self.names = subject, list(arrays), names
-        self.run = subject.run(self.arrays)
+        self.run, self.trouble, self.misfit = subject.run(self.arrays), "", False
         if not self.run.outputs:
             raise ValueError(
                 "gradcheck: expected fn to return floating-point numbers, which alone have a "
@@ -50,7 +50,16 @@ class Point:
         return Line(value, self.y, self.units, self.near)
 
     def value(self, x: Array) -> Array:
-        return self.outputs.join(self.subject.values(self.cast(self.inputs.split(x))))
+        """f at another point, (outputs,); NaN where it raises: that is outside of its domain."""
+        try:
+            found = self.subject.values(self.cast(self.inputs.split(x)))
+        except Exception as error:
+            self.trouble = f"fn raises {type(error).__name__} nearby: {error}"
+            return np.full(self.y.shape, np.nan)
+        if [v.shape for v in found] != self.outputs.shapes:
+            self.misfit = True
+            return np.full(self.y.shape, np.nan)
+        return self.outputs.join(found)
 
     def rounding(self, w: Array, line: Line | None = None) -> float:
         """The unit of rounding of w · f, of its moves along a line."""
@@ -118,7 +127,7 @@ class Direction(Towards):
     def __init__(self, point: Point, rng: np.random.Generator) -> None:
         super().__init__(point, signed(rng, point.inputs.size) * point.scale())
         self.signs = signed(rng, point.outputs.size)
-        self.w = self.weights(1e-100)
+        self.w = self.weights(float(np.sqrt(max(point.near, np.max(point.eps)))))
 
     def weights(self, least: float) -> Array:
         """A cotangent that gives each output a voice: the inverse of its response, which counts
@@ -137,8 +146,8 @@ class Comparison:
     """The derivative of w · f along u, by differences, and what others say of it."""
 
     def __init__(self, point: Point, direction: Towards, w: Array, gradient: Array) -> None:
-        self.u, self.line, self.w, self.gradient = direction.u, direction.line, w, gradient
-        u, line = direction.u, direction.line
+        self.towards, self.w, self.gradient = direction, w, gradient
+        self.u, self.line = u, line = direction.u, direction.line
         self.eps = point.rounding(w, line)
         terms = gradient * u
         self.finite = bool(np.isfinite(terms.sum()))

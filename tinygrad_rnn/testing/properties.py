@@ -6,6 +6,7 @@ import contextlib
 import copy
 import functools
 import inspect
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,10 +14,13 @@ from random import Random
 from types import FunctionType
 from typing import Any
 
+import numpy as np
 from hypothesis import HealthCheck, Phase, event, find, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
+from tinygrad_rnn.autograd.gradient import grad
+from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.testing.exact import exact_gradcheck
 from tinygrad_rnn.testing.gradcheck import Fn, gradcheck
 from tinygrad_rnn.testing.report import GradientError, Report
@@ -36,6 +40,32 @@ def _rebuilt(arguments: Any, leaf: Callable[[Any], Any]) -> Any:
     return kind(*items) if hasattr(arguments, "_fields") else kind(items)
 
 
+def _first(drawn: SearchStrategy[Any]) -> Any:
+    """An example, drawn outside of any test."""
+    return find(drawn, lambda _: True, settings=WARM, random=Random(0))
+
+
+def _left_over(fn: Any, drawn: SearchStrategy[Any], count: int) -> list[inspect.Parameter]:
+    """The parameters of a function that are not drawn: self, fixtures, what pytest parametrizes."""
+    try:
+        several = [*inspect.signature(fn).parameters.values()]
+    except (TypeError, ValueError):  # a pair, or a builtin that does not say
+        return []
+    placed = [p for p in several if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    named = [p for p in several if p.kind == p.KEYWORD_ONLY and p.default is p.empty]
+    own = len([p for p in placed[:1] if p.name == "self"])
+    needed = len([p for p in placed if p.default is p.empty]) - own
+    if count == 1 and needed > 1:  # one strategy may draw all arguments
+        with contextlib.suppress(Exception):
+            count = len(_first(drawn))
+    if len(placed) - own < count and all(p.kind != p.VAR_POSITIONAL for p in several):
+        raise ValueError(
+            f"check_gradients: expected a function of {count} arguments, one for each strategy or "
+            f"value that is drawn, got {fn.__name__}{inspect.signature(fn)}"
+        )
+    return placed[: own + max(0, needed - count)] + named
+
+
 @dataclass
 class Property:
     """That the gradients of a function, or pair, are right at whatever is drawn."""
@@ -45,32 +75,38 @@ class Property:
     drawn: SearchStrategy[Any]
     keywords: dict[str, Any]
     verdicts: Counter[str] = field(default_factory=Counter)
+    extra: inspect.BoundArguments | None = None
 
-    def judge(self, arguments: Any, **rng: int) -> Report:
-        """Check the gradients of what is floating-point; all else is passed on as it is."""
+    def subject(self, arguments: Any) -> tuple[Any, list[Any]]:
+        """A function, or pair, of what is floating-point, to which all else is passed as it is."""
         inputs: list[Any] = []
         _rebuilt(arguments, lambda v: inputs.append(v) if differentiable(v) else None)
+        extra = self.extra
 
         def passing(fn: Any) -> Any:
             def passed(*xs: Any) -> Any:
                 rest = iter(xs)
                 put = _rebuilt(arguments, lambda v: next(rest) if differentiable(v) else v)
-                return fn(*put, *rest)
+                return fn(*extra.args, *put, *rest, **extra.kwargs) if extra else fn(*put, *rest)
 
             return passed
 
-        fn = self.fn
-        if not all(map(differentiable, arguments)):
-            pair = isinstance(fn, (tuple, list))
-            fn = tuple(map(passing, fn)) if pair else passing(fn)
-        return self.check(fn, inputs, **{**self.keywords, **rng})
+        if extra is None and all(map(differentiable, arguments)):
+            return self.fn, inputs
+        pair = isinstance(self.fn, (tuple, list))
+        return tuple(map(passing, self.fn)) if pair else passing(self.fn), inputs
+
+    def judge(self, arguments: Any, **options: Any) -> Report:
+        return self.check(*self.subject(arguments), **{**options, **self.keywords})
 
     def test(self) -> Any:
         """The hypothesis test of it."""
+        # elements are looked for in the last example only
+        quick = {"locate": False} if "locate" in inspect.signature(self.check).parameters else {}
 
         def example(arguments: Any, rng: int) -> None:
             try:
-                verdict = self.judge(arguments, rng=rng).verdict
+                verdict = self.judge(arguments, rng=rng, **quick).verdict
             except Exception as error:
                 error.drawn = arguments, rng  # type: ignore[attr-defined]
                 raise
@@ -87,12 +123,23 @@ class Property:
         seeds = st.integers(0, 2**32 - 1) if rng is None else st.just(rng)
         return given(arguments=self.drawn, rng=seeds)(example)
 
-    def run(self, test: Callable[[], None]) -> None:
+    def warm(self) -> None:
+        """Have compiled what compiles at the first call."""
+        with contextlib.suppress(Exception), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            fn, inputs = self.subject(_first(self.drawn))
+            if isinstance(fn, (tuple, list)):
+                fn[1](*inputs, np.ones_like(fn[0](*inputs)))
+            else:
+                inputs = [Tensor(x, requires_grad=True) for x in inputs]
+                grad(fn(*inputs), inputs, allow_unused=True)
+
+    def run(self, test: Callable[[], None], extra: inspect.BoundArguments) -> None:
         """Call a test, and say more of how it fails."""
         __tracebackhide__ = True
         self.verdicts.clear()
-        with contextlib.suppress(Exception):  # what compiles at the first call does so here
-            self.judge(find(self.drawn, bool, settings=WARM, random=Random(0)))
+        self.extra = extra if extra.arguments else None
+        self.warm()
         try:
             test()
         except BaseException as error:
@@ -107,14 +154,23 @@ class Property:
             )
 
     def explain(self, error: Any) -> None:
-        """Add the code that repeats an error to its text."""
+        """Add where an error is, and the code that repeats it, to its text."""
         arguments, rng = error.drawn
-        code = program(self.check.__name__, self.fn, arguments, {**self.keywords, "rng": rng})
+        keywords = {**self.keywords, "rng": rng}
+        extra = self.extra.arguments if self.extra else {}
+        try:
+            code = program(self.check.__name__, self.fn, arguments, keywords, extra)
+        except Exception as unwritten:  # no reason to hide the error itself
+            code = f"# no code: {unwritten!r}"
         code = f"\n\nTo repeat it:\n\n{code}\n"
-        if isinstance(error, GradientError):
-            error.args = (f"{error}{code}",)
-        else:
+        if not isinstance(error, GradientError):
             error.add_note(code)
+            return
+        with contextlib.suppress(Exception):
+            found = self.judge(arguments, rng=rng, raise_exception=False)
+            if found.verdict == "fail":
+                error.report, error.args = found, (f"{self.check.__name__}: {found}",)
+        error.args = (f"{error}{code}",)
 
 
 def assert_gradients(
@@ -125,6 +181,7 @@ def assert_gradients(
     A failure is shrunk, and shown with the code that repeats it. The function is called once before
     hypothesis looks at the clock, and there is no deadline, so a function may compile at its first
     call. Examples whose verdict is "unsure" do not fail, but an "unsure" for all of them does.
+    Within a test of `hypothesis.given` use `gradcheck`: hypothesis refuses a search in a search.
 
     Args:
         fn: as of `gradcheck`: a function of Tensors, or a pair (f, vjp) of NumPy functions.
@@ -134,12 +191,13 @@ def assert_gradients(
             None and all else as they are.
         exact: whether to use `exact_gradcheck`, with inputs such as `small_integers("a b")`.
         max_examples: how many examples; by default those of the hypothesis profile, 100.
-        keywords: of `gradcheck`: order, modes, kinks, names, resolution, rng.
+        keywords: of `gradcheck`: order, modes, kinks, names, resolution, rng. A generator as rng
+            draws one seed, for all examples.
 
     Raises:
         GradientError: if a gradient is wrong; an AssertionError.
         AssertionError: if no example could have shown a wrong gradient.
-        ValueError: if there are no inputs.
+        ValueError: if there are no inputs, or more than `fn` takes.
 
     >>> import tinygrad_rnn as tg
     >>> from tinygrad_rnn.testing import assert_gradients
@@ -153,11 +211,14 @@ def assert_gradients(
 
 def check_gradients(
     *inputs: Any, exact: bool = False, max_examples: int | None = None, **keywords: Any
-) -> Callable[[Fn], Callable[[], None]]:
+) -> Callable[[Fn], Callable[..., None]]:
     """Make a pytest test of a function: the gradients of what it returns are checked.
 
-    The test has no parameters. `@hypothesis.settings(...)`, `seed` and `reproduce_failure` may be
-    stacked on it; the deadline is always None. The function itself stays at hand as `test.fn`.
+    What is drawn goes to the last parameters without a default. Those before (self, fixtures, what
+    pytest parametrizes) and keyword-only ones are the parameters of the test; as with `given`, a
+    fixture should live longer than one test.
+    `@hypothesis.settings(...)`, `seed` and `reproduce_failure` may be stacked on it; the deadline
+    is always None. The function itself stays at hand as `test.fn`.
 
     Args:
         inputs, exact, max_examples, keywords: as of `assert_gradients`, which says what is raised.
@@ -178,23 +239,27 @@ def check_gradients(
     if len(several) == 1:  # may draw all arguments
         drawn = drawn.map(lambda one: one[0] if isinstance(one[0], tuple) else one)
     limits: dict[str, Any] = {} if max_examples is None else {"max_examples": max_examples}
-    check = exact_gradcheck if exact else gradcheck
+    check, rng = exact_gradcheck if exact else gradcheck, keywords.get("rng")
+    if isinstance(rng, np.random.Generator):
+        keywords["rng"] = int(rng.integers(2**32))
 
-    def decorate(fn: Fn) -> Callable[[], None]:
+    def decorate(fn: Fn) -> Callable[..., None]:
         held = Property(check, fn, drawn, keywords)
+        parameters = _left_over(fn, drawn, len(several))
+        signature = inspect.Signature([p.replace(annotation=p.empty) for p in parameters])
         inner = held.test()
 
         @functools.wraps(inner)
-        def test() -> None:
+        def test(*args: Any, **kwargs: Any) -> None:
             __tracebackhide__ = True
             stacked = {name: v for name, v in vars(test).items() if name.startswith(STACKED)}
             chosen = settings(stacked.get(f"{STACKED}settings"), deadline=None, **limits)
             phases = set(chosen.phases) - {Phase.explain}  # the report explains more
-            stacked[f"{STACKED}settings"] = settings(chosen, phases=phases)
+            stacked[f"{STACKED}settings"] = settings(chosen, phases=phases, print_blob=True)
             vars(inner).update(stacked)
-            held.run(inner)
+            held.run(inner, signature.bind(*args, **kwargs))
 
-        test.__signature__ = inspect.Signature()  # type: ignore[attr-defined]
+        test.__signature__ = signature  # type: ignore[attr-defined]
         test.fn = fn  # type: ignore[attr-defined]
         return test
 

@@ -25,7 +25,7 @@ class Element:
         kink = "" if self.slopes is None else ", slopes {:.6g} and {:.6g}".format(*self.slopes)
         analytic, numeric = f"{self.analytic:.10g}", f"{self.numeric:.10g}"
         if analytic == numeric:
-            analytic, numeric = repr(self.analytic), repr(self.numeric)
+            analytic, numeric = repr(float(self.analytic)), repr(float(self.numeric))
         return (
             f"d {self.output} / d {self.input}: analytic {analytic}, numeric {numeric} ± "
             f"{self.error:.1g} (step {self.step:.1g}{kink})"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_rnn.autograd.gradient import grad
-from tinygrad_rnn.autograd.graph import Array
+from tinygrad_rnn.autograd.graph import Array, switched
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.creation import from_numpy
 
@@ -98,7 +98,8 @@ class TensorFunction:
 
     def traced(self, arguments: Sequence[Any], inputs: Sequence[Tensor]) -> Run:
         """Evaluate at `arguments`, which were computed from `inputs`."""
-        outputs = self.outputs(arguments)
+        with switched(recording=True):
+            outputs = self.outputs(arguments)
         live = [k for k, v in enumerate(outputs) if v.requires_grad]
         ends = [outputs[k] for k in live]
 
@@ -173,7 +174,7 @@ class Pair:
                 "gradcheck: expected f(*arrays) -> array of the pair (f, vjp), "
                 f"got {type(out).__name__}; return one array of real numbers"
             )
-        value = np.asarray(out)
+        value = np.array(out)  # f may use its memory again
         return [value] if value.dtype.kind == "f" else []
 
     def run(self, arrays: Sequence[Array], copy: bool = True) -> Run:
@@ -192,7 +193,7 @@ class Pair:
                     "gradcheck: expected vjp(*arrays, cotangent) to return one gradient per input "
                     f"({len(arrays)}), got {len(found)}"
                 )
-            return [None if d is None else np.asarray(d) for d in found]
+            return [None if d is None else np.array(d) for d in found]
 
         return Run(outputs, arrays, back)
 
