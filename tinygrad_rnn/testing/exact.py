@@ -136,8 +136,14 @@ def column(
             middle = (low + high) / 2
             yield Element(*labels, analytic, middle, 0.0, STEP, None if low == high else ends)
     expected = float(w @ np.array(found))
-    if gradient != expected:  # each row is right, and their sum is not
+    if abs(gradient - expected) > _slack(found):  # each row is right, and their sum is not
         yield Element(point.label(i), "w · out", gradient, expected, 0.0, STEP)
+
+
+def _slack(values: Any) -> float:
+    """What a sum may be off: nothing, but for thirds and the like, as equal shares of a tie are."""
+    v = np.asarray(values)
+    return 0.0 if (np.round(v * FINE) == v * FINE).all() else 1e-12 * float(np.abs(v).sum())
 
 
 def together(point: Point, j: int, inputs: dict[int, bool]) -> Iterator[Element]:
@@ -146,8 +152,9 @@ def together(point: Point, j: int, inputs: dict[int, bool]) -> Iterator[Element]
     move = sum(one(point.x.size, i) for i in inputs)
     if len(inputs) > 1 and len({*inputs.values()}) == 1 and (ends := slopes(point, move)):
         low, high = sorted((float(ends[0][j]), float(ends[1][j])))
-        analytic = float(point.pull(one(point.y.size, j)) @ move)
-        if not low <= analytic <= high:
+        gradient = point.pull(one(point.y.size, j))
+        analytic, slack = float(gradient @ move), _slack(gradient)
+        if not low - slack <= analytic <= high + slack:
             label = " and ".join(point.label(i) for i in list(inputs)[:3]) + " together"
             yield Element(label, point.output_label(j), analytic, (low + high) / 2, 0.0, STEP)
 
