@@ -23,7 +23,7 @@ BUDGETS = {
     "kernels": 1_500,
     "nn": 1_500,
     "optim": 300,
-    "testing": 1_600,
+    "testing": 2_000,
 }
 FUNCTION, FILE = 40, 280  # lines of code in a function, lines in a file
 LONGER = {"tinygrad_rnn/saving.py": 360}
