@@ -105,6 +105,8 @@ class Check:
             report.causes += [problem for law in LAWS[large] for problem in law(seen)]
             report.verdict = "fail" if report.causes else report.verdict
             report.notes += [LET_OFF] * large
+        if report.verdict == "fail" and isinstance(point.subject, Pair):
+            report.causes += stateful(point, known)
 
     def ways(self, known: Comparison, v: Array) -> tuple[Array, dict[str, float]]:
         """The gradient of (v - 2 w) · f, and the derivative of w · f along u in each mode."""
@@ -176,5 +178,3 @@ class Check:
         elif not rough:
             report.notes.append("differences disagree, but on no single entry that could be found")
         self.note([str(kink) for kink in kinks])
-        if report.verdict == "fail" and isinstance(point.subject, Pair):
-            report.causes += stateful(point, known)

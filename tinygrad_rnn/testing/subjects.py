@@ -79,7 +79,8 @@ class TensorFunction:
 
     def outputs(self, xs: Sequence[Any]) -> list[Tensor]:
         self.evaluations += 1
-        found = sequence(self.fn(*xs))
+        with switched(recording=True):  # a check may be made under no_grad
+            found = sequence(self.fn(*xs))
         for v in found:
             if not isinstance(v, Tensor):
                 raise TypeError(
@@ -98,8 +99,7 @@ class TensorFunction:
 
     def traced(self, arguments: Sequence[Any], inputs: Sequence[Tensor]) -> Run:
         """Evaluate at `arguments`, which were computed from `inputs`."""
-        with switched(recording=True):
-            outputs = self.outputs(arguments)
+        outputs = self.outputs(arguments)
         live = [k for k, v in enumerate(outputs) if v.requires_grad]
         ends = [outputs[k] for k in live]
 
