@@ -196,8 +196,9 @@ def _norm(x, ord, axis, keepdims):
 
 
 def _logsumexp(a, axis, keepdims):
-    with np.errstate(divide="ignore"):
-        return np.log(np.sum(np.exp(a), axis=axis, keepdims=keepdims))
+    top = np.max(a, axis=axis, keepdims=True)
+    found = top + np.log(np.sum(np.exp(a - top), axis=axis, keepdims=True))
+    return found if keepdims else np.squeeze(found, axis)
 
 
 def _softmax(x, axis):

@@ -104,8 +104,8 @@ def sequences(
 
     >>> from hypothesis import find
     >>> x, lengths = find(sequences(3, lengths=True), lambda drawn: drawn.lengths[0] == 2)
-    >>> x.shape, lengths
-    ((2, 1, 3), array([2]))
+    >>> x.shape[1:], lengths
+    ((1, 3), array([2]))
     """
     ranges = [(n, n) if isinstance(n, int) else n for n in (steps, batch, input_size)]
     shape = draw(st.tuples(*(st.integers(*r) for r in ranges)))
