@@ -122,8 +122,9 @@ def broadcastable_shapes(draw: st.DrawFn, /, count: int, **options: Any) -> tupl
         options: min_dims, max_dims, min_side and max_side of `shapes`.
 
     >>> from hypothesis import find
-    >>> find(broadcastable_shapes(2), lambda pair: len(pair[0]) > len(pair[1]))
-    ((1,), ())
+    >>> pair = find(broadcastable_shapes(2), lambda pair: len(pair[0]) > len(pair[1]))
+    >>> np.broadcast_shapes(*pair) == pair[0]
+    True
     """
     full = draw(shapes(**options))
     forms: list[Shape] = []
