@@ -290,3 +290,13 @@ def test_malformed_shapes(shape):
 def test_errors(wrong, message):
     with pytest.raises(ValueError, match=message):
         wrong()
+
+
+@given(ts.distinct(()))
+def test_a_single_distinct_number_is_an_array(a):
+    assert isinstance(a, np.ndarray)
+
+
+@given(ts.small_integers("a b", away=[0]))
+def test_whole_numbers_stay_whole_away_from_a_point(a):
+    assert (a == np.round(a)).all() and a.all()

@@ -113,7 +113,8 @@ def arrays(
             with spaces between, such as "a b" or "a 3". A name has the same size (0 to 5) wherever
             it stands in an example; "a?" is that size or 1; "" is a single number.
         low, high: the bounds, -4 to 4.
-        away: points that no element is nearer to than margin (0.125), all between the bounds.
+        away: points that no element is nearer to than margin (0.125, or 1 for whole numbers), all
+            between the bounds.
         scales: the array is multiplied by one of these; positive.
         integers: whether elements are whole numbers.
         dtype: any; bounds hold up to its rounding.
@@ -128,6 +129,7 @@ def arrays(
            [1. , 1. ]])
     """
     points, wide = sorted(away), high - low
+    margin = max(1.0, margin) if integers else margin
     if wide < 0 or np.diff([low - margin, *points, high + margin]).min() < 2 * margin:
         raise ValueError(
             f"arrays: expected low <= high, and room by {margin} on both sides of each point, "

@@ -86,7 +86,7 @@ def distinct(
         shape: as of `arrays`.
         gap: the distance of neighbours, 1.
         offset: added to all; two arrays with offsets half a gap apart have no tie between them.
-        options: dtype and layouts of `arrays`; no axis has stride 0.
+        options: dtype of `arrays`.
 
     >>> from hypothesis import find
     >>> find(distinct("a"), lambda a: a.size == 3)
@@ -95,7 +95,7 @@ def distinct(
 
     def ranked(a: Array) -> Array:
         ranks = np.argsort(np.argsort(a, axis=None, kind="stable")).reshape(a.shape)
-        return (gap * (ranks - a.size // 2) + offset).astype(a.dtype)
+        return np.asarray(gap * (ranks - a.size // 2) + offset, a.dtype)
 
     return arrays(shape, **options).map(ranked)
 
