@@ -10,8 +10,9 @@ from dataclasses import replace
 import numpy as np
 
 from tinygrad_rnn.autograd.graph import Array
+from tinygrad_rnn.testing.differences import one
 from tinygrad_rnn.testing.entries import between, judge
-from tinygrad_rnn.testing.point import Comparison, Point, Towards, one
+from tinygrad_rnn.testing.point import Comparison, Point, Towards
 from tinygrad_rnn.testing.report import Element
 
 WORST = 5  # elements that are shown
@@ -35,8 +36,9 @@ class Search:
         self.lines: dict[bytes, Towards] = {}
         self.pulls: dict[bytes, Array] = {}
         self.step, self.whole = known.table.step, known.off
-        slope = (known.line.slope(self.step, w) + known.line.slope(-self.step, w)) / 2
-        drift = abs(slope - known.table.value) if w is known.w else np.inf
+        drift = np.inf
+        if w is known.w:
+            drift = abs(known.line.middle(self.step, w) - known.table.value)
         self.plain = not known.table.rough and known.off > 100 * (drift + known.error)
         self.follow(point.subject.evaluations + BUDGET)
         self.found.sort(key=lambda e: -abs(e.analytic - e.numeric))
@@ -57,9 +59,7 @@ class Search:
             self.pulls[key] = self.point.pull(w)
         towards, gradient = self.lines[places], self.pulls[key]
         if self.plain:
-            line = towards.line
-            slope = (line.slope(self.step, w) + line.slope(-self.step, w)) / 2
-            off = abs(float(gradient @ towards.u) - slope)
+            off = abs(float(gradient @ towards.u) - towards.line.middle(self.step, w))
             return off if off > 0.1 * whole else 0.0
         comparison = Comparison(self.point, towards, w, gradient)
         if comparison.off > comparison.error:

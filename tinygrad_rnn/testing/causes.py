@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tinygrad_rnn.autograd.graph import Array
-from tinygrad_rnn.testing.differences import central
+from tinygrad_rnn.testing.differences import central, one
 from tinygrad_rnn.testing.point import Point
 
 SMALL = 64  # elements of an input whose whole gradient is worth computing by differences
@@ -21,9 +21,7 @@ def causes(point: Point, u: Array, w: Array) -> Iterator[str]:
             continue
         g, expected = analytic[k], np.zeros(numbers.shape)
         for place, i in np.ndenumerate(numbers):
-            e = np.zeros_like(u)
-            e[i] = u[i]
-            line = point.line(e)
+            line = point.line(u[i] * one(u.size, i))
             expected[place] = central(line, w, line.rounding(w)).value / u[i]
         if np.isfinite(expected).all() and not _close(g, expected, expected):
             yield f"{point.names[k]}: {_cause(point, k, w, g, expected)}"

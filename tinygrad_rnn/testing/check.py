@@ -101,7 +101,7 @@ class Check:
         self.decide(known, values)
         sound = report.verdict != "fail" and np.isfinite(known.error)
         if sound and self.laws and "vjp" in self.options.modes:
-            seen = Seen(point, known, known.u, v, crossed, self.rng)
+            seen = Seen(point, known, v, crossed, self.rng)
             report.causes += [problem for law in LAWS[large] for problem in law(seen)]
             report.verdict = "fail" if report.causes else report.verdict
             report.notes += [LET_OFF] * large

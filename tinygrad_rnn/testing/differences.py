@@ -29,6 +29,13 @@ def norm(v: Array) -> float:
     return largest * float(np.linalg.norm(v / largest)) if 0 < largest < np.inf else largest
 
 
+def one(size: int, k: int) -> Array:
+    """A vector of zeros with a one at k."""
+    found: Array = np.zeros(size)
+    found[k] = 1.0
+    return found
+
+
 class Line:
     """f along a direction u: the changes f(x + t u) - f(x), each computed once."""
 
@@ -52,6 +59,10 @@ class Line:
     def slope(self, t: float, weight: Array) -> float:
         """The slope of weight · f from 0 to t."""
         return float(weight @ self.change(t)) / t
+
+    def middle(self, t: float, weight: Array) -> float:
+        """The slope of weight · f from -t to t."""
+        return (self.slope(t, weight) + self.slope(-t, weight)) / 2
 
     def rounding(self, weight: Array) -> float:
         """The noise of weight · f if each element of f were correctly rounded."""
@@ -217,7 +228,6 @@ def kinked(line: Line) -> Array:
 
 def bends(line: Line, j: int, errors: float) -> bool:
     """Whether element j of f has a kink at x: two slopes, apart by more than their errors."""
-    w = np.zeros_like(line.base)
-    w[j] = 1.0
+    w = one(line.base.size, j)
     right, left = (one_sided(line, w, line.noise(w), side) for side in (1, -1))
     return bool(abs(right.value - left.value) > errors * (right.error + left.error))

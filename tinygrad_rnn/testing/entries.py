@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from tinygrad_rnn.autograd.graph import Array
-from tinygrad_rnn.testing.differences import TINY, central, one_sided
-from tinygrad_rnn.testing.point import ERRORS, ROUNDING, SHARP, Point, one, signed
+from tinygrad_rnn.testing.differences import TINY, central, one, one_sided
+from tinygrad_rnn.testing.point import ERRORS, ROUNDING, SHARP, Point, signed
 from tinygrad_rnn.testing.report import Element
 
 NEAR, STEP = 1e-8, 1e-9  # how far near points are, and the step there, relative to the inputs

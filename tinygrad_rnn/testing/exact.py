@@ -9,9 +9,10 @@ import numpy as np
 
 from tinygrad_rnn.autograd.graph import Array
 from tinygrad_rnn.testing.check import EMPTY
+from tinygrad_rnn.testing.differences import one
 from tinygrad_rnn.testing.gradcheck import Fn, checked, generator, named, subject_of
 from tinygrad_rnn.testing.laws import form
-from tinygrad_rnn.testing.point import Point, one
+from tinygrad_rnn.testing.point import Point
 from tinygrad_rnn.testing.report import Element, GradientError, Report
 
 STEP = 2.0**-8

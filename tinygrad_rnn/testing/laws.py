@@ -56,15 +56,14 @@ class Seen(NamedTuple):
     """What is known of a right gradient."""
 
     point: Point
-    known: Comparison  # of the gradient of w · f along u
-    u: Array
+    known: Comparison  # of the gradient of w · f along its u
     v: Array  # another cotangent, zero in places
     crossed: Array  # the gradient of (v - 2 w) · f, maybe recorded
     rng: np.random.Generator
 
     def same(self, found: Array, expected: float, size: float = 0.0) -> bool:
         """Whether a derivative along u is what it should be, within the error of the check."""
-        return self.known.within(lambda: float(found @ self.u) - expected, size)
+        return self.known.within(lambda: float(found @ self.known.u) - expected, size)
 
 
 def stateful(point: Point, known: Comparison) -> Laws:
@@ -76,7 +75,7 @@ def stateful(point: Point, known: Comparison) -> Laws:
 
 def recorded(seen: Seen) -> Laws:
     """The gradient is the same where it is recorded, to be differentiated again."""
-    expected = float(seen.point.pull(seen.v) @ seen.u) if seen.v.any() else 0.0
+    expected = float(seen.point.pull(seen.v) @ seen.known.u) if seen.v.any() else 0.0
     if not seen.same(seen.crossed + 2 * seen.known.gradient, expected):
         yield "the gradient is another one where it is recorded, to be differentiated again"
 
@@ -96,7 +95,7 @@ def linear(seen: Seen) -> Laws:
     if point.pull(np.zeros_like(v)).any():
         yield "a cotangent of zero gives a gradient that is not zero"
     here = point.pull(v)
-    there = float(here @ seen.u)
+    there = float(here @ seen.known.u)
     if not seen.same(point.pull(v - 2 * seen.known.w) + 2 * seen.known.gradient, there):
         yield "the gradient is not linear in the cotangent"
     else:
@@ -134,10 +133,10 @@ def _related(point: Point, v: Array, i: int, j: int, gaps: bool) -> Array:
 def _both_paths(seen: Seen, gradient: Array, i: int, j: int) -> tuple[float, float]:
     """What that gives along u, as input i moves each element of input j as much as its own, and
     the size of what is added."""
-    along = float(gradient @ seen.u)
+    along = float(gradient @ seen.known.u)
     if i == j:
         return along, 0.0
-    u, g = seen.point.inputs.split(seen.u)[i], seen.point.inputs.split(gradient)[j]
+    u, g = seen.point.inputs.split(seen.known.u)[i], seen.point.inputs.split(gradient)[j]
     return along + float(u.sum() * g.sum()), float(np.abs(u).sum() * np.abs(g).sum())
 
 

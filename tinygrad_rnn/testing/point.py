@@ -107,13 +107,6 @@ def signed(rng: np.random.Generator, size: int) -> Array:
     return found
 
 
-def one(size: int, k: int) -> Array:
-    """A vector of zeros with a one at k."""
-    found: Array = np.zeros(size)
-    found[k] = 1.0
-    return found
-
-
 class Towards:
     """A direction u through the inputs, and f along it."""
 
