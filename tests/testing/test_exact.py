@@ -169,3 +169,15 @@ def test_no_elements():
     report = exactly(tg.sum, np.zeros(0))
     assert report.verdict == "unsure"
     assert "no elements" in str(report)
+
+
+def test_of_many_kinks_some_are_listed():
+    report = exactly(tg.relu, np.zeros(20))
+    assert report.verdict == "pass"
+    assert len(report.kinks) == 6
+    assert report.kinks[-1] == "and 15 more"
+
+
+def test_under_no_grad():
+    with tg.no_grad():
+        assert exactly(tg.square, whole(3))

@@ -140,3 +140,21 @@ def test_float32_inside_of_float64_is_noise_not_a_wrong_gradient():
 
 def test_no_elements():
     assert judge(tg.sin, np.zeros(0, np.float32)).verdict == "unsure"
+
+
+def test_what_is_modified_in_float32_only():
+    def f(x):
+        value = x * x
+        if x.dtype == np.float32:
+            x += 1
+        return value
+
+    report = judge((f, lambda x, g: 2 * g * x), X)
+    assert report.verdict == "fail"
+    assert any("in float32: x0: the input is modified" in c for c in report.causes), report
+
+
+def test_values_that_overflow_in_float32_are_unsure():
+    report = judge(tg.exp, np.array([100.0, 1.0], np.float32))
+    assert report.verdict == "unsure"
+    assert any("finite" in n for n in report.notes), report

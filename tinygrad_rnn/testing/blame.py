@@ -10,12 +10,11 @@ from dataclasses import replace
 import numpy as np
 
 from tinygrad_rnn.autograd.graph import Array
-from tinygrad_rnn.testing.differences import one
+from tinygrad_rnn.testing.differences import Line, one
 from tinygrad_rnn.testing.entries import between, judge
-from tinygrad_rnn.testing.point import Comparison, Point, Towards
-from tinygrad_rnn.testing.report import Element
+from tinygrad_rnn.testing.point import Comparison, Point
+from tinygrad_rnn.testing.report import WORST, Element
 
-WORST = 5  # elements that are shown
 BUDGET = 3000  # evaluations after which no further entry is looked for
 PATIENCE = 1.0  # seconds after which one wrong entry is enough
 TIES = 20  # outputs at a tie that are looked at
@@ -33,7 +32,7 @@ class Search:
         self.found: list[Element] = []
         self.ties: dict[int, dict[int, bool | None]] = {}  # output: kinked inputs, whether convex
         self.diffuse = False
-        self.lines: dict[bytes, Towards] = {}
+        self.lines: dict[bytes, Line] = {}
         self.pulls: dict[bytes, Array] = {}
         self.step, self.whole = known.table.step, known.off
         drift = np.inf
@@ -54,14 +53,14 @@ class Search:
         if places not in self.lines:
             u = np.zeros_like(self.u)
             u[columns] = self.u[columns]
-            self.lines[places] = Towards(self.point, u)
+            self.lines[places] = self.point.line(u)
         if key not in self.pulls:
             self.pulls[key] = self.point.pull(w)
-        towards, gradient = self.lines[places], self.pulls[key]
+        line, gradient = self.lines[places], self.pulls[key]
         if self.plain:
-            off = abs(float(gradient @ towards.u) - towards.line.middle(self.step, w))
+            off = abs(float(gradient @ line.u) - line.middle(self.step, w))
             return off if off > 0.1 * whole else 0.0
-        comparison = Comparison(self.point, towards, w, gradient)
+        comparison = Comparison(self.point, line, w, gradient)
         if comparison.off > comparison.error:
             comparison.measure()
         if comparison.agrees():
@@ -111,8 +110,7 @@ class Search:
             for i in map(int, np.flatnonzero(gradient)[:TIES]):
                 if i not in ties:
                     self.entry(i, j)  # one that the differences happen to agree with
-            if len(ties) > 1 and len({*ties.values()}) == 1 and None not in ties.values():
-                yield from between(self.point, j, np.array([*ties]), gradient, self.u)
+            yield from between(self.point, j, ties, self.u)
 
 
 def _parts(numbers: Array, ends: Array) -> list[Array]:

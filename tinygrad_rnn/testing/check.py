@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tinygrad_rnn.autograd.graph import Array
-from tinygrad_rnn.testing.blame import WORST, Search
+from tinygrad_rnn.testing.blame import Search
 from tinygrad_rnn.testing.causes import causes
 from tinygrad_rnn.testing.differences import bends, kinked
 from tinygrad_rnn.testing.laws import LARGE, LAWS, LET_OFF, Seen, form, stateful
@@ -33,6 +33,24 @@ COARSE = "differences are too coarse here: fn jumps, bends, is noisy or not defi
 EMPTY = "nothing to compare: the inputs or the outputs have no elements"
 
 
+def formed(report: Report, point: Point, w: Array) -> Array | None:
+    """The gradient of w · f, if there is one to compare; the report says if not, and why."""
+    finite = np.isfinite(point.y)
+    if not finite.all():
+        place = point.output_label(int(np.argmin(finite)))
+        report.notes.append(f"fn is not finite at the inputs: {place}")
+        return None
+    given = point.cotangents(w)
+    found = point.run.pull(given)
+    if problems := list(form(point, found, given, w)):
+        report.verdict, report.causes = "fail", problems
+    elif not (point.inputs.size and point.outputs.size):
+        report.notes.append(EMPTY)
+    else:
+        return point.inputs.join(found)
+    return None
+
+
 class Check:
     """A check of first derivatives; `run` gives the report."""
 
@@ -45,24 +63,14 @@ class Check:
 
     def run(self) -> Report:
         point, report = self.point, self.report
-        if not np.isfinite(point.y).all():
-            place = point.output_label(int(np.argmin(np.isfinite(point.y))))
-            report.notes.append(f"fn is not finite at the inputs: {place}")
-            return report
         direction = Direction(point, self.rng)
-        w = direction.w
-        given = point.cotangents(w)
-        found = point.run.pull(given)
-        if problems := list(form(point, found, given, w)):
-            report.verdict, report.causes = "fail", problems
-        elif not point.x.size or not point.y.size:
-            report.notes.append(EMPTY)
-        else:
-            known = Comparison(point, direction, w, point.inputs.join(found))
-            if not (known.finite and self.fine(known)):  # too much may be made of small outputs
-                known = self.finer(known, direction)
-            if not self.fine(known):  # terms may have cancelled
-                known = self.finer(known, Direction(point, self.rng))
+        gradient = formed(report, point, direction.w)
+        if gradient is not None:
+            known = Comparison(point, direction.line, direction.w, gradient)
+            if not (known.finite and self.fine(known)):
+                known = self.finer(known, direction)  # too much may be made of small outputs
+                if not self.fine(known):  # terms may have cancelled
+                    known = self.finer(known, Direction(point, self.rng))
             if point.misfit:
                 report.verdict, report.causes = "fail", ["results change their shape"]
             elif not known.finite:
@@ -78,7 +86,7 @@ class Check:
     def finer(self, known: Comparison, direction: Direction) -> Comparison:
         """The finer of a comparison and another."""
         w = direction.weights(1e-3)
-        other = Comparison(self.point, direction, w, self.point.pull(w))
+        other = Comparison(self.point, direction.line, w, self.point.pull(w))
         return other if not known.finite or other.resolution < known.resolution else known
 
     def broken(self, known: Comparison) -> None:
@@ -114,7 +122,8 @@ class Check:
         values = {"vjp": known.analytic} if "vjp" in self.options.modes else {}
         if "jvp" not in self.options.modes or not point.run.recorded:
             return point.pull(cotangent), values
-        tangents = point.cast(point.inputs.split(known.u))
+        pairs = zip(point.inputs.split(known.u), point.arrays, strict=True)
+        tangents = [np.asarray(d, a.dtype) for d, a in pairs]
         gradient, push = point.run.recorded(point.cotangents(cotangent), tangents)
         try:
             values["jvp"] = float(known.w @ point.outputs.join(push()))
@@ -141,14 +150,12 @@ class Check:
             places = kinked(known.line)
             if places.size and not bends(known.line, int(places[0]), ERRORS):
                 places = places[:0]
-            self.note([f"{point.output_label(int(j))}: slopes differ" for j in places])
+            self.kinks([f"{point.output_label(int(j))}: slopes differ" for j in places])
             if values and report.verdict == "unsure":
                 report.notes.append(point.trouble or COARSE)
 
-    def note(self, kinks: list[str]) -> None:
-        self.report.kinks += kinks[:WORST]
-        if len(kinks) > WORST:
-            self.report.kinks.append(f"and {len(kinks) - WORST} more")
+    def kinks(self, kinks: list[str]) -> None:
+        self.report.list_kinks(kinks)
         if kinks and self.options.kinks == "fail" != self.report.verdict:
             self.report.verdict, self.report.causes = "fail", ["not differentiable"]
 
@@ -159,7 +166,7 @@ class Check:
         if bent.size > SAMPLE:  # what is smooth, and if that is right, some of the rest
             w = w.copy()
             w[bent] = 0.0
-            if Comparison(point, known.towards, w, point.pull(w)).agrees():
+            if Comparison(point, known.line, w, point.pull(w)).agrees():
                 w, some = np.zeros_like(w), self.rng.choice(bent, SAMPLE, replace=False)
                 w[some] = known.w[some]
                 report.notes.append(f"kinks looked at: {SAMPLE} of {bent.size}")
@@ -177,4 +184,4 @@ class Check:
             report.verdict = fine
         elif not rough:
             report.notes.append("differences disagree, but on no single entry that could be found")
-        self.note([str(kink) for kink in kinks])
+        self.kinks([str(kink) for kink in kinks])

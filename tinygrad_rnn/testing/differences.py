@@ -8,6 +8,7 @@ noise / step. The noise of a function shows in a difference table of points a fe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -22,7 +23,7 @@ GAMMA = {3: 36 / 720, 4: 576 / 40320, 5: 14400 / 3628800}  # (k!)² / (2k)!: noi
 
 def norm(v: Array) -> float:
     """The Euclidean norm, without overflow."""
-    found = float(np.sqrt(v @ v))
+    found = math.sqrt(v @ v)
     if 0 < found < np.inf or not v.size:
         return found
     largest = float(np.abs(v).max())
@@ -38,6 +39,8 @@ def one(size: int, k: int) -> Array:
 
 class Line:
     """f along a direction u: the changes f(x + t u) - f(x), each computed once."""
+
+    u: Array
 
     def __init__(
         self, value: Callable[[float], Array], base: Array, units: Array, near: float
@@ -203,14 +206,16 @@ def central(line: Line, weight: Array, noise: float, goal: float | None = None) 
     return smooth if np.isfinite(smooth.settle().error) else rough.settle()
 
 
-def one_sided(line: Line, weight: Array, noise: float, side: int, quick: bool = False) -> Table:
-    """The derivative of weight · f from the right (side 1) or from the left (-1)."""
-    table = Table(4.0, noise, line.near)
-    for h in line.steps:
-        table.add(h, line.slope(side * h, weight))
-        if quick and table.error <= noise / h:
-            break
-    return table.settle()
+def sides(line: Line, weight: Array, noise: float, quick: bool = False) -> list[Table]:
+    """The derivatives of weight · f from the left and from the right."""
+    tables = [Table(4.0, noise, line.near) for _ in range(2)]
+    for side, table in zip((-1, 1), tables, strict=True):
+        for h in line.steps:
+            table.add(h, line.slope(side * h, weight))
+            if quick and table.error <= noise / h:
+                break
+        table.settle()
+    return tables
 
 
 def kinked(line: Line) -> Array:
@@ -229,5 +234,5 @@ def kinked(line: Line) -> Array:
 def bends(line: Line, j: int, errors: float) -> bool:
     """Whether element j of f has a kink at x: two slopes, apart by more than their errors."""
     w = one(line.base.size, j)
-    right, left = (one_sided(line, w, line.noise(w), side) for side in (1, -1))
+    left, right = sides(line, w, line.noise(w))
     return bool(abs(right.value - left.value) > errors * (right.error + left.error))

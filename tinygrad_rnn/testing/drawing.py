@@ -9,6 +9,7 @@ ones, one after another in memory. The first element is in the last bytes, as sh
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -62,7 +63,8 @@ def shapes(
         got = f"min_dims={min_dims}, max_dims={max_dims}, min_side={min_side}, max_side={max_side}"
         raise ValueError(f"shapes: expected 0 <= least <= most, got {got}")
     side = _counts(min_side, max_side)
-    return _counts(min_dims, max_dims).flatmap(lambda n: st.tuples(*[side] * n))
+    tuples = functools.cache(lambda n: st.tuples(*[side] * n))
+    return _counts(min_dims, max_dims).flatmap(tuples)
 
 
 def _axis(word: str) -> SearchStrategy[int]:
@@ -159,14 +161,12 @@ def arrays(
     return st.builds(made, _shapes(shape), CONTENT)
 
 
-def reals(
-    shape: Shapes = None, *, scales: Sequence[float] = (1.0, 1e-3, 1e3), **options: Any
-) -> Arrays:
+def reals(shape: Shapes = None, **options: Any) -> Arrays:
     """Arrays of numbers of either sign, -4 to 4 times one of the scales, 0 among them.
 
     Args:
-        shape, options: as of `arrays`.
-        scales: 1, 1/1000 and 1000; `(1.0,)` for a function that overflows, such as exp.
+        shape, options: as of `arrays`, with scales of 1, 1/1000 and 1000; `scales=(1.0,)` for a
+            function that overflows, such as exp.
 
     >>> from hypothesis import given
     >>> @given(reals("a b"), reals("b"))
@@ -174,4 +174,4 @@ def reals(
     ...     assert (x + y).shape == x.shape
     >>> sizes_agree()
     """
-    return arrays(shape, scales=scales, **options)
+    return arrays(shape, **{"scales": (1.0, 1e-3, 1e3), **options})

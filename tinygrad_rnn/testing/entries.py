@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from tinygrad_rnn.autograd.graph import Array
-from tinygrad_rnn.testing.differences import TINY, central, one, one_sided
+from tinygrad_rnn.testing.differences import TINY, central, one, sides
 from tinygrad_rnn.testing.point import ERRORS, ROUNDING, SHARP, Point, signed
 from tinygrad_rnn.testing.report import Element
 
@@ -22,16 +22,16 @@ def judge(point: Point, i: int, j: int, u_i: float) -> Element:
     for goal in (0.0, None):  # a plain kink shows at once
         noise = line.rounding(w) if goal is not None else line.noise(w)
         middle = central(line, w, noise, goal)
-        sides = [one_sided(line, w, noise, side, goal is not None) for side in (-1, 1)]
-        low, high = sorted(side.value / u_i + 0.0 for side in sides)
-        spread = ERRORS * max(side.error for side in sides) / abs(u_i) + floor
+        left, right = sides(line, w, noise, goal is not None)
+        low, high = sorted(side.value / u_i + 0.0 for side in (left, right))
+        spread = ERRORS * max(left.error, right.error) / abs(u_i) + floor
         kink = middle.rough and SHARP * spread < high - low
         inside = kink and low - spread <= analytic <= high + spread
         if inside:
             break
     value, error = middle.value / u_i + 0.0, middle.error / abs(u_i)
     off, slopes, verdict = abs(analytic - value), None, "unsure"
-    convex: bool | None = bool(sides[0].value < sides[1].value)
+    convex: bool | None = bool(left.value < right.value)
     if kink:
         slopes, verdict = (low, high), "kink" if inside else "fail"
     elif not middle.rough and SHARP * ERRORS * error < off and off > floor:
@@ -56,12 +56,9 @@ def _among_near(
     (Clarke 1983, Optimization and Nonsmooth Analysis, section 2.5), even if there is one slope
     along this input, as there is of the median of a tie.
     """
-    rng, step = np.random.default_rng(int(u_i > 0)), STEP * u_i * one(point.x.size, i)
-    slopes = []
-    for _ in range(24):
-        x = point.x + NEAR * signed(rng, point.x.size) * point.scale()
-        ends = point.value(x + step)[j] - point.value(x - step)[j]
-        slopes.append(float(ends / (2 * STEP * u_i)))
+    rng, size = np.random.default_rng(int(u_i > 0)), point.x.size
+    shifts = [NEAR * signed(rng, size) * point.scale() for _ in range(24)]
+    slopes = slopes_beside(point, i, STEP * u_i, shifts)[:, j]
     low, high = np.nanmin([np.inf, *slopes]), np.nanmax([-np.inf, *slopes])
     clear = SHARP * noise / abs(STEP * u_i) < off < 2 * (high - low)
     if clear and low - 0.1 * off <= analytic <= high + 0.1 * off:
@@ -69,21 +66,31 @@ def _among_near(
     return "fail", None
 
 
-def between(point: Point, j: int, kinked: Array, gradient: Array, u: Array) -> Iterator[Element]:
+def slopes_beside(point: Point, i: int, step: float, shifts: Sequence[Array]) -> Array:
+    """The slopes of all outputs by input i at points beside x, (shifts, outputs)."""
+    split, near = point.inputs.split, step * one(point.x.size, i)
+    ends = [[point.at(split(point.x + s + e)) for e in (near, -near)] for s in shifts]
+    return np.array([(above - below) / (2 * step) for above, below in ends])
+
+
+def between(point: Point, j: int, kinks: Mapping[int, bool | None], u: Array) -> Iterator[Element]:
     """What is wrong with the gradient of output j along moves of all its kinked inputs.
 
     Of a function whose kinks are all convex, or all concave, a sub-gradient lies between the slopes
     of both sides in every direction. Tried are equal moves, which keep a tie, so that its gradients
     must add up, and moves along the gradient, which show one that is too long.
     """
-    g, w, size = gradient[kinked], one(point.y.size, j), float(np.abs(u[kinked]).mean())
+    if len(kinks) < 2 or len({*kinks.values()}) > 1 or None in kinks.values():
+        return
+    kinked, w = np.array([*kinks]), one(point.y.size, j)
+    g, size = point.pull(w)[kinked], float(np.abs(u[kinked]).mean())
     for move in np.unique([np.ones_like(g), g / (np.abs(g).max() or 1.0)], axis=0):
         along = np.zeros_like(u)
         along[kinked] = size * move
-        line, analytic = point.line(along), float(g @ move)
-        sides = [one_sided(line, w, line.noise(w), side) for side in (-1, 1)]
-        low, high = sorted(side.value / size for side in sides)
-        error = max(side.error for side in sides) / size
+        line = point.line(along)
+        both, analytic = sides(line, w, line.noise(w)), float(g @ move)
+        low, high = sorted(side.value / size for side in both)
+        error = max(side.error for side in both) / size
         off = max(low - analytic, analytic - high)
         rounding = ROUNDING * point.rounding(w) * float(np.abs(g) @ np.abs(move))
         if off > SHARP * ERRORS * (error + rounding):

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autograd.graph import Array
-from tinygrad_rnn.testing.check import EMPTY
+from tinygrad_rnn.autograd.graph import Array, switched
+from tinygrad_rnn.testing.check import formed
 from tinygrad_rnn.testing.differences import one
-from tinygrad_rnn.testing.gradcheck import Fn, checked, generator, named, subject_of
-from tinygrad_rnn.testing.laws import form
+from tinygrad_rnn.testing.entries import between, slopes_beside
+from tinygrad_rnn.testing.gradcheck import Fn, checked, finished, generator, named, subject_of
 from tinygrad_rnn.testing.point import Point
-from tinygrad_rnn.testing.report import Element, GradientError, Report
+from tinygrad_rnn.testing.report import Element, Report
 
 STEP = 2.0**-8
 FINE, MOST = 2.0**24, 2.0**28  # values are multiples of 1 / FINE, or differences are not exact
@@ -62,44 +62,38 @@ def exact_gradcheck(
                 f"input {k}; draw them with testing.strategies.small_integers, or use gradcheck"
             )
     subject, rng = subject_of(fn), generator(rng, arrays)
-    point = Point(subject, arrays, named(names, arrays))
-    report = Report(step=STEP)
-    w = (rng.choice([-1.0, 1.0], point.y.size) * rng.integers(1, 4, point.y.size)).astype(float)
-    given = point.cotangents(w)
-    if not point.x.size or not point.y.size:
-        report.notes.append(EMPTY)
-    elif not np.isfinite(point.y).all():
-        report.notes.append("fn is not finite at the inputs")
-    else:
-        report.causes += form(point, point.run.pull(given), given, w)
-        if not report.causes:
-            compare(report, point, w)
-    report.verdict = "fail" if report.causes or report.elements else report.verdict
-    report.evaluations = subject.evaluations
-    if report.verdict == "fail" and raise_exception:
-        raise GradientError(report, "exact_gradcheck")
-    return report
+    with np.errstate(all="ignore"), switched(recording=True):  # even if called under no_grad
+        point = Point(subject, arrays, named(names, arrays))
+        report, size = Report(step=STEP), point.y.size
+        w = (rng.choice([-1.0, 1.0], size) * rng.integers(1, 4, size)).astype(float)
+        gradient = formed(report, point, w)
+        if gradient is not None:
+            compare(report, point, w, gradient)
+    report.verdict = "fail" if report.elements else report.verdict
+    return finished(report, subject, raise_exception, "exact_gradcheck")
 
 
-def compare(report: Report, point: Point, w: Array) -> None:
-    gradient, unsure = point.pull(w), False
-    ties: dict[int, dict[int, bool]] = {}  # output: inputs with a kink, convex?
+def compare(report: Report, point: Point, w: Array, gradient: Array) -> None:
+    ties: dict[int, dict[int, bool | None]] = {}  # output: inputs with a kink, convex?
+    exact, kinks = True, []
     for i in range(point.x.size):
         ends = slopes(point, one(point.x.size, i))
         if ends is None:
-            unsure = True
+            exact = False
             continue
-        for j in map(int, np.flatnonzero(ends[0] != ends[1])):
+        kinked = np.flatnonzero(ends[0] != ends[1])
+        for j in map(int, kinked):
             ties.setdefault(j, {})[i] = bool(ends[0][j] < ends[1][j])
-            report.kinks.append(f"{point.output_label(j)} by {point.label(i)}")
-        if (ends[0] != ends[1]).any() or gradient[i] != float(w @ ends[0]):
-            report.elements += column(point, i, *ends, float(gradient[i]), w)
+            kinks.append(f"{point.output_label(j)} by {point.label(i)}")
+        if kinked.size or gradient[i] != float(w @ ends[0]):
+            report.elements += column(point, i, ends, float(gradient[i]), w)
     for j, inputs in ties.items():
-        report.elements += together(point, j, inputs)
-    if unsure:
-        report.notes.append("not piecewise polynomial of degree 3 or less here, or not exact")
-    else:
+        report.elements += between(point, j, inputs, point.scale())
+    report.list_kinks(kinks)
+    if exact:
         report.verdict, report.resolution = "pass", 0.0
+    else:
+        report.notes.append("not piecewise polynomial of degree 3 or less here, or not exact")
     if ties:
         report.notes.append("at kinks the gradient lies between the slopes of both sides")
 
@@ -125,18 +119,19 @@ def _slope(f: Array) -> Array:
 
 
 def column(
-    point: Point, i: int, left: Array, right: Array, gradient: float, w: Array
+    point: Point, i: int, ends: tuple[Array, Array], gradient: float, w: Array
 ) -> Iterator[Element]:
     """The entries of column i of the Jacobian that are not what, or not where, they should be."""
-    around = _around(point, i)
-    found = [float(point.pull(one(w.size, j))[i]) for j in range(w.size)]
-    for j, analytic in enumerate(found):
-        low, high = sorted((float(left[j]), float(right[j])))
-        if not min([low, *around[j]]) <= analytic <= max([high, *around[j]]):
-            labels, ends = (point.label(i), point.output_label(j)), (low, high)
-            middle = (low + high) / 2
-            yield Element(*labels, analytic, middle, 0.0, STEP, None if low == high else ends)
-    expected = float(w @ np.array(found))
+    found = np.array([point.pull(one(w.size, j))[i] for j in range(w.size)])
+    low, high = np.minimum(*ends), np.maximum(*ends)
+    wrong = np.flatnonzero(~((low <= found) & (found <= high)))
+    around = _around(point, i) if wrong.size else []
+    for j in map(int, wrong):
+        if not min([low[j], *around[j]]) <= found[j] <= max([high[j], *around[j]]):
+            slopes = None if low[j] == high[j] else (float(low[j]), float(high[j]))
+            values = float(found[j]), float(low[j] + high[j]) / 2, 0.0, STEP
+            yield Element(point.label(i), point.output_label(j), *values, slopes)
+    expected = float(w @ found)
     if abs(gradient - expected) > _slack(found):  # each row is right, and their sum is not
         yield Element(point.label(i), "w · out", gradient, expected, 0.0, STEP)
 
@@ -147,31 +142,16 @@ def _slack(values: Any) -> float:
     return 0.0 if (np.round(v * FINE) == v * FINE).all() else 1e-12 * float(np.abs(v).sum())
 
 
-def together(point: Point, j: int, inputs: dict[int, bool]) -> Iterator[Element]:
-    """What is wrong where all inputs that output j has a kink in move at once: at a tie, the
-    gradients must add up."""
-    move = sum(one(point.x.size, i) for i in inputs)
-    if len(inputs) > 1 and len({*inputs.values()}) == 1 and (ends := slopes(point, move)):
-        low, high = sorted((float(ends[0][j]), float(ends[1][j])))
-        gradient = point.pull(one(point.y.size, j))
-        analytic, slack = float(gradient @ move), _slack(gradient)
-        if not low - slack <= analytic <= high + slack:
-            label = " and ".join(point.label(i) for i in list(inputs)[:3]) + " together"
-            yield Element(label, point.output_label(j), analytic, (low + high) / 2, 0.0, STEP)
-
-
 def _around(point: Point, i: int) -> list[list[float]]:
     """The slopes of each output by input i next to x, where they jump: a tie of many has none
     along a single input, and yet a gradient may be theirs."""
-    rng, e = np.random.default_rng(0), STEP / 64 * one(point.x.size, i)
-    base = (point.value(point.x + e) - point.value(point.x - e)) * 32 / STEP
-    found: list[list[float]] = [[] for _ in range(point.y.size)]
+    rng, size = np.random.default_rng(0), point.x.size
+    (base,) = slopes_beside(point, i, STEP / 64, [np.zeros(size)])
+    found: list[list[float]] = [[] for _ in base]
     for _ in range(32):
-        shift = STEP * rng.permutation(np.arange(1, point.x.size + 1)) * rng.choice([-1, 1])
-        far, middle, near = (
-            (point.value(point.x + s + e) - point.value(point.x + s - e)) * 32 / STEP
-            for s in (shift, shift / 2, shift / 4)
-        )
+        shift = STEP * rng.permutation(np.arange(1, size + 1)) * rng.choice([-1, 1])
+        shifts = [shift, shift / 2, shift / 4]
+        far, middle, near = slopes_beside(point, i, STEP / 64, shifts)
         here = np.round((8 * near - 6 * middle + far) / 3 * 2**20) / 2**20  # at no distance
         for j in np.flatnonzero(np.abs(here - base) > 1e-6 * (1 + np.abs(base))):
             found[j].append(float(here[j]))

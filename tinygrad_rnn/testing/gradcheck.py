@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autograd.graph import Array
+from tinygrad_rnn.autograd.graph import Array, switched
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.testing import single
 from tinygrad_rnn.testing.check import Check, Options
@@ -84,14 +84,11 @@ def gradcheck(
         expect(f"order 1 for a pair (f, vjp), which has no order {order}", order, lambda v: v == 1)
     modes = [m for m in modes if m in subject.modes]
     options = Options(modes, kinks, names, resolution, generator(rng, arrays))
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"), switched(recording=True):  # even if called under no_grad
         report = wide(subject, arrays, order, options)
-    report.evaluations = subject.evaluations
     if kinks == "reject" and report.kinks:
         reject(report)
-    if report.verdict == "fail" and raise_exception:
-        raise GradientError(report)
-    return report
+    return finished(report, subject, raise_exception, "gradcheck")
 
 
 def gradgradcheck(fn: Callable[..., Any], inputs: Any, **options: Any) -> Report:
@@ -102,6 +99,14 @@ def gradgradcheck(fn: Callable[..., Any], inputs: Any, **options: Any) -> Report
     True
     """
     return gradcheck(fn, inputs, order=2, **options)
+
+
+def finished(report: Report, subject: Subject, raise_exception: bool, check: str) -> Report:
+    """The report with its count; raised if it says that the gradient is wrong."""
+    report.evaluations = subject.evaluations
+    if report.verdict == "fail" and raise_exception:
+        raise GradientError(report, check)
+    return report
 
 
 def expect(expected: str, got: Any, holds: Callable[[Any], Any]) -> None:

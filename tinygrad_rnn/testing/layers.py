@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ import numpy as np
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
-from tinygrad_rnn.testing.drawing import Array, Arrays, Shape, arrays
+from tinygrad_rnn.testing.drawing import Array, Shape, arrays
 
 Range = int | tuple[int, int]
 
@@ -73,24 +74,22 @@ class RecurrentConfig:
         return st.tuples(
             arrays(self.x_shape, **options),
             state if self.state else st.none(),
-            _lengths(self.steps, self.batch) if self.lengths else st.none(),
+            _lengths(self.steps, self.batch, self.lengths),
         )
 
 
-def _lengths(steps: int, batch: int) -> Arrays:
-    return arrays((batch,), 0, steps, integers=True, dtype=np.intp, layouts=False)
+def _lengths(steps: int, batch: int, given: bool) -> SearchStrategy[Array | None]:
+    several = arrays((batch,), 0, steps, integers=True, dtype=np.intp, layouts=False)
+    return several if given else st.none()
 
 
-@st.composite
 def sequences(
-    draw: st.DrawFn,
-    /,
     input_size: Range = (1, 4),
     steps: Range = (1, 5),
     batch: Range = (1, 4),
     lengths: bool | None = None,
     **options: Any,
-) -> Sequences:
+) -> SearchStrategy[Sequences]:
     """Batches of sequences as pairs (x, lengths); a property's function gets both.
 
     Args:
@@ -108,9 +107,14 @@ def sequences(
     ((1, 3), array([2]))
     """
     ranges = [(n, n) if isinstance(n, int) else n for n in (steps, batch, input_size)]
-    shape = draw(st.tuples(*(st.integers(*r) for r in ranges)))
-    given = draw(st.booleans()) if lengths is None else lengths
-    return Sequences(draw(arrays(shape, **options)), draw(_lengths(*shape[:2])) if given else None)
+    given = st.booleans() if lengths is None else st.just(lengths)
+
+    @functools.cache
+    def several(drawn: tuple[int, int, int, bool]) -> SearchStrategy[Sequences]:
+        T, B, I, given = drawn  # noqa: E741
+        return st.builds(Sequences, arrays((T, B, I), **options), _lengths(T, B, given))
+
+    return st.tuples(*(st.integers(*r) for r in ranges), given).flatmap(several)
 
 
 def recurrent_configs(**fixed: Any) -> SearchStrategy[RecurrentConfig]:

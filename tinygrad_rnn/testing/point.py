@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from tinygrad_rnn.autograd.graph import Array
-from tinygrad_rnn.testing.differences import STEPS, TINY, Line, Table, central, norm, one_sided
+from tinygrad_rnn.testing.differences import STEPS, TINY, Line, Table, central, norm, sides
 from tinygrad_rnn.testing.subjects import Run, Space, Subject
 
 ERRORS = 12  # estimated errors that a right derivative may be off
@@ -27,32 +29,38 @@ class Point:
                 "derivative, got none"
             )
         self.inputs, self.outputs = Space(self.arrays), Space(self.run.outputs)
-        self.x, self.y = self.inputs.join(self.arrays), self.outputs.join(self.run.outputs)
+        self.y = self.outputs.join(self.run.outputs)
         self.near = max(float(np.finfo(a.dtype).eps) for a in self.arrays)  # rounding of the inputs
         eps = [float(np.finfo(v.dtype).eps) for v in self.run.outputs]  # and of the outputs
-        self.eps = (
-            eps[0] if len({*eps}) == 1 else np.repeat(eps, [v.size for v in self.run.outputs])
-        )
+        self.coarse = max(self.near, *eps)
+        sizes = [v.size for v in self.run.outputs]
+        self.eps = eps[0] if len({*eps}) == 1 else np.repeat(eps, sizes)
         self.units = np.abs(self.y)
         self.units *= self.eps
         self.units += TINY
 
-    def cast(self, vectors: list[Array]) -> list[Array]:
-        pairs = zip(vectors, self.arrays, strict=True)
-        return [np.asarray(v, a.dtype) for v, a in pairs]
+    @functools.cached_property
+    def x(self) -> Array:
+        return self.inputs.join(self.arrays)
 
     def line(self, u: Array) -> Line:
+        parts = list(zip(self.inputs.split(u), self.arrays, strict=True))
+
         def value(t: float) -> Array:
-            moved = t * u
-            moved += self.x
-            return self.value(moved)
+            moved = [t * d for d, _ in parts]
+            for k, (_, a) in enumerate(parts):
+                moved[k] += a
+            return self.at(moved)
 
-        return Line(value, self.y, self.units, self.near)
+        line = Line(value, self.y, self.units, self.near)
+        line.u = u
+        return line
 
-    def value(self, x: Array) -> Array:
-        """f at another point, (outputs,); NaN where it raises: that is outside of its domain."""
+    def at(self, inputs: list[Array]) -> Array:
+        """f at other inputs, (outputs,); NaN where it raises: that is outside of its domain."""
+        arrays = [np.asarray(v, a.dtype) for v, a in zip(inputs, self.arrays, strict=True)]
         try:
-            found = self.subject.values(self.cast(self.inputs.split(x)))
+            found = self.subject.values(arrays)
         except Exception as error:
             self.trouble = f"fn raises {type(error).__name__} nearby: {error}"
             return np.full(self.y.shape, np.nan)
@@ -89,7 +97,7 @@ class Point:
 
     def scale(self) -> Array:
         """How far inputs may move: |x|, and its mean in the same array where x is zero."""
-        sizes = np.abs(self.x)
+        sizes = np.abs(self.inputs.join(self.arrays))
         if not sizes.all():
             for part in self.inputs.split(sizes):
                 if part.size:
@@ -103,24 +111,16 @@ SIGNED = _BYTE + np.copysign(0.5, _BYTE)
 
 def signed(rng: np.random.Generator, size: int) -> Array:
     """Numbers in ±[0.5, 1]: nothing hides, and nothing but chance cancels."""
-    found: Array = SIGNED[np.frombuffer(rng.bytes(size), np.uint8)]
-    return found
+    return SIGNED.take(np.frombuffer(rng.bytes(size), np.uint8))
 
 
-class Towards:
-    """A direction u through the inputs, and f along it."""
-
-    def __init__(self, point: Point, u: Array) -> None:
-        self.u, self.line = u, point.line(u)
-
-
-class Direction(Towards):
+class Direction:
     """A random direction and a cotangent w, every entry at its own scale."""
 
     def __init__(self, point: Point, rng: np.random.Generator) -> None:
-        super().__init__(point, signed(rng, point.inputs.size) * point.scale())
+        self.line = point.line(signed(rng, point.inputs.size) * point.scale())
         self.signs = signed(rng, point.outputs.size)
-        self.w = self.weights(float(np.sqrt(max(point.near, np.max(point.eps)))))
+        self.w = self.weights(point.coarse**0.5)
 
     def weights(self, least: float) -> Array:
         """A cotangent that gives each output a voice: the inverse of its response, which counts
@@ -129,18 +129,20 @@ class Direction(Towards):
         largest = response.max(initial=0.0)
         if not 0 < largest < np.inf:
             return self.signs
-        floor = np.where(response > 1e4 * self.line.units, least, 1e-3)
-        response[response == 0] = largest
-        weights: Array = self.signs / np.maximum(response / largest, floor)
-        return weights
+        low = np.flatnonzero(response < 1e-3 * largest)
+        small = response[low]
+        floor = np.where(small > 1e4 * self.line.units[low], least, 1e-3)
+        response /= largest
+        response[low] = np.where(small == 0, 1.0, np.maximum(small / largest, floor))
+        return np.divide(self.signs, response, out=response)
 
 
 class Comparison:
-    """The derivative of w · f along u, by differences, and what others say of it."""
+    """The derivative of w · f along a line, by differences, and what others say of it."""
 
-    def __init__(self, point: Point, direction: Towards, w: Array, gradient: Array) -> None:
-        self.towards, self.w, self.gradient = direction, w, gradient
-        self.u, self.line = u, line = direction.u, direction.line
+    def __init__(self, point: Point, line: Line, w: Array, gradient: Array) -> None:
+        self.line, self.w, self.gradient = line, w, gradient
+        self.u = u = line.u
         self.eps = point.rounding(w, line)
         terms = gradient * u
         self.finite = bool(np.isfinite(terms.sum()))
@@ -148,7 +150,7 @@ class Comparison:
             terms = np.nan_to_num(terms)
         self.analytic, self.scale = float(terms.sum()), norm(terms)
         self.total = float(np.abs(terms, out=terms).sum())
-        self.rounding = ROUNDING * (self.eps * self.total + TINY * float(np.abs(u).sum()))
+        self.rounding = ROUNDING * (self.eps * self.total + TINY * math.sqrt(u.size) * norm(u))
         self.noise, self.measured = line.rounding(w), False
         self.table: Table = central(line, w, self.noise, 1e-12 * self.scale)
 
@@ -161,11 +163,8 @@ class Comparison:
     @property
     def kink(self) -> bool:
         """Whether f has a slope from the right and one from the left."""
-        sides = (
-            one_sided(self.line, self.w, self.noise, side, quick=not self.measured)
-            for side in (1, -1)
-        )
-        return all(ERRORS * t.error <= 1e-2 * abs(t.value) or t.error <= self.noise for t in sides)
+        both = sides(self.line, self.w, self.noise, quick=not self.measured)
+        return all(ERRORS * t.error <= 1e-2 * abs(t.value) or t.error <= self.noise for t in both)
 
     @property
     def error(self) -> float:

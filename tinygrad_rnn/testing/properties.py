@@ -9,7 +9,6 @@ import inspect
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from random import Random
 from types import FunctionType
 from typing import Any
@@ -27,6 +26,7 @@ from tinygrad_rnn.testing.report import GradientError, Report
 from tinygrad_rnn.testing.snippet import differentiable, program
 
 STACKED = "_hypothesis_internal_use_"  # where hypothesis keeps what decorators say
+SETTINGS = f"{STACKED}settings"
 WARM = settings(
     database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
 )
@@ -52,30 +52,30 @@ def _left_over(fn: Any, drawn: SearchStrategy[Any], count: int) -> list[inspect.
     except (TypeError, ValueError):  # a pair, or a builtin that does not say
         return []
     placed = [p for p in several if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    needed = [p for p in placed if p.default is p.empty]
     named = [p for p in several if p.kind == p.KEYWORD_ONLY and p.default is p.empty]
-    own = len([p for p in placed[:1] if p.name == "self"])
-    needed = len([p for p in placed if p.default is p.empty]) - own
-    if count == 1 and needed > 1:  # one strategy may draw all arguments
+    own = [p for p in placed[:1] if p.name == "self"]
+    if count == 1 < len(needed) - len(own):  # one strategy may draw all arguments
         with contextlib.suppress(Exception):
             count = len(_first(drawn))
-    if len(placed) - own < count and all(p.kind != p.VAR_POSITIONAL for p in several):
+    if len(placed) - len(own) < count and all(p.kind != p.VAR_POSITIONAL for p in several):
         raise ValueError(
             f"check_gradients: expected a function of {count} arguments, one for each strategy or "
             f"value that is drawn, got {fn.__name__}{inspect.signature(fn)}"
         )
-    return placed[: own + max(0, needed - count)] + named
+    return (needed[:-count] or own) + named
 
 
-@dataclass
 class Property:
     """That the gradients of a function, or pair, are right at whatever is drawn."""
 
-    check: Callable[..., Report]
-    fn: Any
-    drawn: SearchStrategy[Any]
-    keywords: dict[str, Any]
-    verdicts: Counter[str] = field(default_factory=Counter)
-    extra: inspect.BoundArguments | None = None
+    def __init__(
+        self, check: Callable[..., Report], fn: Any, drawn: SearchStrategy[Any], keywords: Any
+    ) -> None:
+        self.check, self.fn, self.drawn, self.keywords = check, fn, drawn, keywords
+        self.pair = isinstance(fn, (tuple, list))
+        self.verdicts: Counter[str] = Counter()
+        self.extra = inspect.Signature().bind()
 
     def subject(self, arguments: Any) -> tuple[Any, list[Any]]:
         """A function, or pair, of what is floating-point, to which all else is passed as it is."""
@@ -87,37 +87,31 @@ class Property:
             def passed(*xs: Any) -> Any:
                 rest = iter(xs)
                 put = _rebuilt(arguments, lambda v: next(rest) if differentiable(v) else v)
-                return fn(*extra.args, *put, *rest, **extra.kwargs) if extra else fn(*put, *rest)
+                return fn(*extra.args, *put, *rest, **extra.kwargs)
 
             return passed
 
-        if extra is None and all(map(differentiable, arguments)):
+        if not extra.arguments and all(map(differentiable, arguments)):
             return self.fn, inputs
-        pair = isinstance(self.fn, (tuple, list))
-        return tuple(map(passing, self.fn)) if pair else passing(self.fn), inputs
-
-    def judge(self, arguments: Any, **options: Any) -> Report:
-        return self.check(*self.subject(arguments), **{**options, **self.keywords})
+        return tuple(map(passing, self.fn)) if self.pair else passing(self.fn), inputs
 
     def test(self) -> Any:
         """The hypothesis test of it."""
-        # elements are looked for in the last example only
-        quick = {"locate": False} if "locate" in inspect.signature(self.check).parameters else {}
 
         def example(arguments: Any, rng: int) -> None:
+            keywords = {**self.keywords, "rng": rng}
             try:
-                verdict = self.judge(arguments, rng=rng, **quick).verdict
+                verdict = self.check(*self.subject(arguments), **keywords).verdict
             except Exception as error:
-                error.drawn = arguments, rng  # type: ignore[attr-defined]
+                error.drawn = arguments, keywords  # type: ignore[attr-defined]
                 raise
             self.verdicts[verdict] += 1
             event(f"verdict: {verdict}")
 
         # hypothesis tells properties apart by the source behind __wrapped__
         example.__signature__ = inspect.signature(example)  # type: ignore[attr-defined]
-        named = self.fn[0] if isinstance(self.fn, (tuple, list)) else self.fn
         attributes = ["__dict__"] * isinstance(self.fn, FunctionType)
-        functools.update_wrapper(example, named, updated=attributes)
+        functools.update_wrapper(example, self.fn[0] if self.pair else self.fn, updated=attributes)
         example.__name__ = example.__name__ if example.__name__.isidentifier() else "example"
         rng = self.keywords.get("rng")
         seeds = st.integers(0, 2**32 - 1) if rng is None else st.just(rng)
@@ -128,7 +122,7 @@ class Property:
         with contextlib.suppress(Exception), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             fn, inputs = self.subject(_first(self.drawn))
-            if isinstance(fn, (tuple, list)):
+            if self.pair:
                 fn[1](*inputs, np.ones_like(fn[0](*inputs)))
             else:
                 inputs = [Tensor(x, requires_grad=True) for x in inputs]
@@ -138,7 +132,7 @@ class Property:
         """Call a test, and say more of how it fails."""
         __tracebackhide__ = True
         self.verdicts.clear()
-        self.extra = extra if extra.arguments else None
+        self.extra = extra
         self.warm()
         try:
             test()
@@ -154,23 +148,17 @@ class Property:
             )
 
     def explain(self, error: Any) -> None:
-        """Add where an error is, and the code that repeats it, to its text."""
-        arguments, rng = error.drawn
-        keywords = {**self.keywords, "rng": rng}
-        extra = self.extra.arguments if self.extra else {}
+        """Add the code that repeats an error to its text."""
+        arguments, keywords = error.drawn
         try:
-            code = program(self.check.__name__, self.fn, arguments, keywords, extra)
+            code = program(self.check.__name__, self.fn, arguments, keywords, self.extra.arguments)
         except Exception as unwritten:  # no reason to hide the error itself
             code = f"# no code: {unwritten!r}"
         code = f"\n\nTo repeat it:\n\n{code}\n"
-        if not isinstance(error, GradientError):
+        if isinstance(error, GradientError):
+            error.args = (f"{error}{code}",)
+        else:
             error.add_note(code)
-            return
-        with contextlib.suppress(Exception):
-            found = self.judge(arguments, rng=rng, raise_exception=False)
-            if found.verdict == "fail":
-                error.report, error.args = found, (f"{self.check.__name__}: {found}",)
-        error.args = (f"{error}{code}",)
 
 
 def assert_gradients(
@@ -253,10 +241,9 @@ def check_gradients(
         def test(*args: Any, **kwargs: Any) -> None:
             __tracebackhide__ = True
             stacked = {name: v for name, v in vars(test).items() if name.startswith(STACKED)}
-            chosen = settings(stacked.get(f"{STACKED}settings"), deadline=None, **limits)
+            chosen = settings(stacked.get(SETTINGS), deadline=None, print_blob=True, **limits)
             phases = set(chosen.phases) - {Phase.explain}  # the report explains more
-            stacked[f"{STACKED}settings"] = settings(chosen, phases=phases, print_blob=True)
-            vars(inner).update(stacked)
+            vars(inner).update({**stacked, SETTINGS: settings(chosen, phases=phases)})
             held.run(inner, signature.bind(*args, **kwargs))
 
         test.__signature__ = signature  # type: ignore[attr-defined]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-Place = tuple[int, tuple[int, ...]]  # which array, and the index in it
+WORST = 5  # elements and kinks that are shown
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,12 @@ class Report:
 
     def __bool__(self) -> bool:
         return self.verdict == "pass"
+
+    def list_kinks(self, kinks: Sequence[str]) -> None:
+        """Add some kinks, and how many more there are."""
+        self.kinks += kinks[:WORST]
+        if len(kinks) > WORST:
+            self.kinks.append(f"and {len(kinks) - WORST} more")
 
     def __str__(self) -> str:
         lines = [f"{self.verdict}: order {self.order}, {self.evaluations} evaluations"]

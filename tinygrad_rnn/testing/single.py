@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from tinygrad_rnn.autograd.graph import Array
-from tinygrad_rnn.testing.check import Options
+from tinygrad_rnn.testing.check import Options, formed
+from tinygrad_rnn.testing.differences import norm
 from tinygrad_rnn.testing.point import ERRORS, Point, signed
 from tinygrad_rnn.testing.report import Report
 from tinygrad_rnn.testing.subjects import Subject
@@ -26,49 +27,42 @@ def compare(report: Report, subject: Subject, arrays: Sequence[Array], options: 
     """
     doubles = [a.astype(np.float64) for a in arrays]
     exact, rough = (Point(subject, inputs, options.names) for inputs in (doubles, arrays))
-    wanted = np.result_type(*arrays)
-    report.causes += [
-        f"the result of {wanted} inputs has dtype {v.dtype}"
-        for v in rough.run.outputs
-        if v.dtype != wanted
-    ]
-    w = signed(options.rng, exact.y.size)
-    found = rough.run.pull(rough.cotangents(w))
-    for name, d, a in zip(options.names, found, arrays, strict=True):
-        if d is not None and (d.dtype, d.shape) != (a.dtype, a.shape):
-            report.causes.append(
-                f"{name}: the gradient of {a.dtype} {a.shape} has dtype {d.dtype}, shape {d.shape}"
-            )
-    if not report.causes and np.isfinite(expected := exact.pull(w)).all() and exact.x.size:
+    wanted, w = np.result_type(*arrays), signed(options.rng, exact.y.size)
+    gradient = formed(found := Report(), rough, w)
+    problems = [f"in float32: {cause}" for cause in found.causes]
+    for v in rough.run.outputs:
+        if v.dtype != wanted:
+            problems.append(f"the result of {wanted} inputs has dtype {v.dtype}")
+    if gradient is not None and not problems and np.isfinite(expected := exact.pull(w)).all():
         u = signed(options.rng, exact.x.size) * exact.scale()
-        _distance(report, exact, rough, (w, u), expected, rough.inputs.join(found))
-    report.verdict = "fail" if report.causes else report.verdict
+        problems += distance(report, (exact, rough), (w, u), (expected, gradient))
+    if gradient is None and not problems:
+        report.verdict, report.notes = "unsure", [*dict.fromkeys(report.notes + found.notes)]
+    report.verdict, report.causes = "fail" if problems else report.verdict, problems
 
 
-def _distance(
-    report: Report,
-    exact: Point,
-    rough: Point,
-    directions: tuple[Array, Array],
-    expected: Array,
-    gradient: Array,
-) -> None:
-    w, u = directions
+Pair = tuple[Array, Array]
+
+
+def distance(
+    report: Report, points: tuple[Point, Point], directions: Pair, gradients: Pair
+) -> Iterator[str]:
+    """What is wrong with a gradient in float32, along a direction."""
+    (exact, rough), (w, u), (expected, gradient) = points, directions, gradients
     nudged = exact.inputs.split(exact.x * (1 + EPS * np.sign(u)))
     beside = Point(exact.subject, nudged, exact.names)
     units = EPS * np.abs(exact.y) + np.abs(beside.y - exact.y)
-    off = np.abs(rough.y - exact.y)
-    lost = max(1.0, float(np.linalg.norm(off) / (np.linalg.norm(units) or 1.0)))
+    lost = max(1.0, norm(rough.y - exact.y) / (norm(units) or 1.0))
     if lost > LOST:
         report.verdict = "unsure"
         report.notes.append(f"values in float32 are off by {lost:.1g} units: too coarse to check")
         return
     size = float(np.abs(expected * u).sum())
-    terms = EPS * np.linalg.norm(expected * u) + np.linalg.norm((beside.pull(w) - expected) * u)
-    bound = ERRORS * (lost * float(terms) + EPS * (size + float(np.abs(w * exact.y).sum())))
-    distance = abs(float(((gradient - expected) * u).sum()))
-    if not distance <= bound:
-        report.causes.append(
-            f"the gradient in float32 is off by {distance / size:.1g} of that in float64; "
+    terms = EPS * norm(expected * u) + norm((beside.pull(w) - expected) * u)
+    bound = ERRORS * (lost * terms + EPS * (size + float(np.abs(w * exact.y).sum())))
+    off = abs(float((gradient - expected) @ u))
+    if not off <= bound:
+        yield (
+            f"the gradient in float32 is off by {off / size:.1g} of that in float64; "
             f"rounding explains {bound / size:.1g}"
         )

@@ -7,6 +7,7 @@ arrays of short numbers; a large array takes NumPy's time to draw, not one choic
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,9 +25,6 @@ from tinygrad_rnn.testing.layers import RecurrentConfig as RecurrentConfig
 from tinygrad_rnn.testing.layers import Sequences as Sequences
 from tinygrad_rnn.testing.layers import recurrent_configs as recurrent_configs
 from tinygrad_rnn.testing.layers import sequences as sequences
-
-MATRIX = st.sampled_from((True, True, True, False))  # or a vector
-
 
 # Domains
 
@@ -113,8 +111,7 @@ def tensors(strategy: Arrays, requires_grad: bool = False) -> SearchStrategy[Ten
 # Several shapes at once
 
 
-@st.composite
-def broadcastable_shapes(draw: st.DrawFn, /, count: int, **options: Any) -> tuple[Shape, ...]:
+def broadcastable_shapes(count: int, **options: Any) -> SearchStrategy[tuple[Shape, ...]]:
     """Tuples of shapes that broadcast: axes of one shape become 1, or leading ones are left out.
 
     Args:
@@ -126,14 +123,15 @@ def broadcastable_shapes(draw: st.DrawFn, /, count: int, **options: Any) -> tupl
     >>> np.broadcast_shapes(*pair) == pair[0]
     True
     """
-    full = draw(shapes(**options))
-    forms: list[Shape] = []
-    for drop in range(len(full) + 1):
-        forms += itertools.product(*((n, 1) for n in full[drop:]))
-    k = draw(st.integers(0, (count + 1) * len(forms) ** count - 1))
-    chosen = [forms[k // len(forms) ** i % len(forms)] for i in range(count)]
-    whole = k // len(forms) ** count  # one shape is whole, or maybe none
-    return tuple(full if i == whole else form for i, form in enumerate(chosen))
+
+    @functools.cache
+    def several(full: Shape) -> SearchStrategy[tuple[Shape, ...]]:
+        ends = [full[drop:] for drop in range(len(full) + 1)]
+        forms = [form for end in ends for form in itertools.product(*((n, 1) for n in end))]
+        form = st.sampled_from([full] * len(forms) + forms)  # half of the shapes are whole
+        return st.tuples(*[form] * count)
+
+    return shapes(**options).flatmap(several)
 
 
 def operands(
@@ -148,14 +146,12 @@ def operands(
     >>> import tinygrad_rnn as tg
     >>> tg.testing.assert_gradients(tg.multiply, operands(broadcastable_shapes(2)))
     """
-    return shapes.flatmap(lambda several: st.tuples(*(of(shape, **options) for shape in several)))
 
+    @functools.cache
+    def arrays_of(several: tuple[Shape, ...]) -> SearchStrategy[tuple[Array, ...]]:
+        return st.tuples(*(of(shape, **options) for shape in several))
 
-@st.composite
-def _matmul_shapes(draw: st.DrawFn, /) -> tuple[Shape, Shape]:
-    n, k, m = draw(shapes(3, 3))
-    left, right = draw(broadcastable_shapes(2, max_dims=2, max_side=3))
-    return (*left, n, k) if draw(MATRIX) else (k,), (*right, k, m) if draw(MATRIX) else (k,)
+    return shapes.flatmap(arrays_of)
 
 
 def matmul_operands(**options: Any) -> SearchStrategy[tuple[Array, ...]]:
@@ -167,4 +163,12 @@ def matmul_operands(**options: Any) -> SearchStrategy[tuple[Array, ...]]:
     >>> import tinygrad_rnn as tg
     >>> tg.testing.assert_gradients(tg.matmul, matmul_operands())
     """
-    return operands(_matmul_shapes(), **options)
+
+    def fitting(sides: Shape, stacks: tuple[Shape, ...], *matrices: bool) -> tuple[Shape, ...]:
+        (n, k, m), (left, right) = sides, stacks
+        stacked = ((*left, n, k), (*right, k, m))
+        return tuple(s if matrix else (k,) for s, matrix in zip(stacked, matrices, strict=True))
+
+    matrix = st.sampled_from((True, True, True, False))  # or a vector
+    stacks = broadcastable_shapes(2, max_dims=2, max_side=3)
+    return operands(st.builds(fitting, shapes(3, 3), stacks, matrix, matrix), **options)

@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_rnn.autograd.gradient import grad
-from tinygrad_rnn.autograd.graph import Array, switched
+from tinygrad_rnn.autograd.graph import Array, leaf, read_only, unwrap, wrap
 from tinygrad_rnn.autograd.tensor import Tensor
-from tinygrad_rnn.creation import from_numpy
 
 
 class Space:
@@ -24,25 +23,25 @@ class Space:
     def __init__(self, arrays: Sequence[Array]) -> None:
         self.shapes = [a.shape for a in arrays]
         self.ends = list(itertools.accumulate(a.size for a in arrays))
-        self.size = self.ends[-1] if arrays else 0
+        self.size = self.ends[-1]
+        self.slices = [slice(end - a.size, end) for end, a in zip(self.ends, arrays, strict=True)]
 
     def join(self, arrays: Sequence[Array | None]) -> Array:
         """One vector of float64; None counts as zeros."""
         if len(arrays) == 1 and arrays[0] is not None:
             return np.asarray(arrays[0], np.float64).ravel()
         parts = [np.zeros(s) if a is None else a for a, s in zip(arrays, self.shapes, strict=True)]
-        return np.concatenate([np.zeros(0), *(p.ravel() for p in parts)])
+        return np.concatenate(parts, axis=None, dtype=np.float64)
 
     def split(self, vector: Array) -> list[Array]:
-        starts = [0, *self.ends]
-        rows = zip(starts[:-1], self.ends, self.shapes, strict=True)
-        return [vector[start:end].reshape(shape) for start, end, shape in rows]
+        pairs = zip(self.slices, self.shapes, strict=True)
+        return [vector[part].reshape(shape) for part, shape in pairs]
 
     def place(self, k: int) -> tuple[int, tuple[int, ...]]:
         """Which array element k of the vector is in, and where."""
         which = int(np.searchsorted(self.ends, k, side="right"))
-        start = [0, *self.ends][which]
-        return which, tuple(map(int, np.unravel_index(k - start, self.shapes[which])))
+        index = np.unravel_index(k - self.slices[which].start, self.shapes[which])
+        return which, tuple(map(int, index))
 
 
 Arrays = Sequence[Array]
@@ -55,7 +54,7 @@ class Run(NamedTuple):
     outputs: list[Array]
     inputs: Arrays  # the memory that the function was given
     back: Callable[[Arrays, bool], Gradients]
-    recorded: Callable[[Arrays, Arrays], tuple[Gradients, Callable[[], Arrays]]] | None = None
+    recorded: Callable[[Arrays, Arrays], tuple[Gradients, Callable[[], Gradients]]] | None = None
 
     def pull(self, cotangents: Arrays, free: bool = False) -> Gradients:
         """The gradient of each input; None where no output depends on one.
@@ -79,8 +78,7 @@ class TensorFunction:
 
     def outputs(self, xs: Sequence[Any]) -> list[Tensor]:
         self.evaluations += 1
-        with switched(recording=True):  # a check may be made under no_grad
-            found = sequence(self.fn(*xs))
+        found = sequence(self.fn(*xs))
         for v in found:
             if not isinstance(v, Tensor):
                 raise TypeError(
@@ -90,7 +88,7 @@ class TensorFunction:
         return [v for v in found if v.dtype.kind == "f"]
 
     def values(self, arrays: Sequence[Array]) -> list[Array]:
-        return [v.numpy() for v in self.outputs([from_numpy(a) for a in arrays])]
+        return [unwrap(v) for v in self.outputs(shared(arrays))]
 
     def run(self, arrays: Sequence[Array], copy: bool = True) -> Run:
         """Evaluate at copies of the arrays, or at the arrays as they lie in memory."""
@@ -104,37 +102,38 @@ class TensorFunction:
         ends = [outputs[k] for k in live]
 
         def back(cotangents: Arrays, free: bool) -> Gradients:
-            gs = [from_numpy(cotangents[k]) for k in live]
-            return _numpy(grad(ends, inputs, gs, retain_graph=not free, allow_unused=True))
+            gs = shared([cotangents[k] for k in live])
+            found = grad(ends, inputs, gs, retain_graph=not free, allow_unused=True)
+            return [unwrap(d) for d in found]
 
         def recorded(cotangents: Arrays, tangents: Arrays) -> Any:
             """The gradients, and what gives the outputs' derivative along `tangents`: a gradient
             is linear in its cotangents, and pulling tangents back through it pushes them forward.
             """
-            gs = leaves([cotangents[k] for k in live])
+            gs = leaves([cotangents[k] for k in live], copy=False)
             found = grad(ends, inputs, gs, create_graph=True, allow_unused=True)
 
-            def push() -> Arrays:
-                moved = [np.zeros_like(v.numpy()) for v in outputs]
+            def push() -> Gradients:
+                moved: list[Array | None] = [None] * len(outputs)
                 linear = [k for k, d in enumerate(found) if d is not None and d.requires_grad]
                 if linear:
-                    ts = [from_numpy(tangents[k]) for k in linear]
+                    ts = shared([tangents[k] for k in linear])
                     pushed = grad([found[k] for k in linear], gs, ts, allow_unused=True)
                     for k, d in zip(live, pushed, strict=True):
-                        moved[k] = moved[k] if d is None else d.numpy()
+                        moved[k] = unwrap(d)
                 return moved
 
-            return _numpy(found), push
+            return [unwrap(d) for d in found], push
 
-        memory = [x.numpy() for x in inputs]
-        return Run([v.numpy() for v in outputs], memory, back, recorded)
+        values, memory = ([unwrap(v) for v in several] for several in (outputs, inputs))
+        return Run(values, memory, back, recorded)
 
     def pullback(self, count: int) -> TensorFunction:
         """The function (`count` inputs, cotangents of the outputs) -> gradients of the inputs."""
 
         def pulled(*arguments: Any) -> list[Tensor]:
             recorded = any(v.requires_grad for v in arguments)
-            xs = [v if v.requires_grad else leaves([v])[0] for v in arguments[:count]]
+            xs = [v if v.requires_grad else leaves([v.numpy()])[0] for v in arguments[:count]]
             pairs = zip(self.outputs(xs), arguments[count:], strict=True)
             live = [(v, g) for v, g in pairs if v.requires_grad]
             found: Sequence[Any] = [None] * count
@@ -146,16 +145,14 @@ class TensorFunction:
         return TensorFunction(pulled)
 
 
-def _numpy(gradients: Sequence[Tensor | None]) -> Gradients:
-    return [None if d is None else d.numpy() for d in gradients]
+def shared(arrays: Arrays) -> list[Tensor]:
+    """Tensors that share the memory of arrays and do not write it."""
+    return [wrap(read_only(a)) for a in arrays]
 
 
 def leaves(arrays: Sequence[Array], copy: bool = True) -> list[Tensor]:
     """Tensors that want a gradient, at copies of arrays or at the arrays as they lie in memory."""
-    xs = [Tensor(a) if copy else from_numpy(a) for a in arrays]
-    for x in xs:
-        x.requires_grad = True
-    return xs
+    return [wrap(a, leaf(a)) for a in (np.array(a) if copy else read_only(a) for a in arrays)]
 
 
 class Pair:
@@ -184,10 +181,8 @@ class Pair:
 
         def back(cotangents: Arrays, free: bool) -> Gradients:
             found = self.vjp(*arrays, *cotangents)
-            if len(arrays) > 1 or np.ndim(found) > arrays[0].ndim or isinstance(found, tuple):
-                found = sequence(found)
-            else:
-                found = [found]
+            several = len(arrays) > 1 or np.ndim(found) > arrays[0].ndim
+            found = sequence(found) if several or isinstance(found, tuple) else [found]
             if len(found) != len(arrays):
                 raise ValueError(
                     "gradcheck: expected vjp(*arrays, cotangent) to return one gradient per input "
