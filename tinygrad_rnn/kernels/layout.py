@@ -1,0 +1,176 @@
+"""Layouts: what a call of a compiled cell allocates, and where its buffers are, for one shape.
+
+A layout is made once for each shape of call; what is left to do per call is to allocate, and to
+fill in addresses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from tinygrad_rnn.kernels import gemm
+from tinygrad_rnn.kernels.program import Buffer, Cell
+from tinygrad_rnn.kernels.runner import Runner, Site, Template
+
+STRETCH = 256  # rows that products outside the loop take at once, where nothing is kept
+
+
+class Call(NamedTuple):
+    """The shape of a call: steps, batch, strides of xs; whether a backward pass may follow, and
+    whether it runs from the last step to the first."""
+
+    steps: int
+    batch: int
+    strides: tuple[tuple[int, ...], ...]
+    keep: bool
+    reverse: bool
+
+
+class Layout(NamedTuple):
+    """Arrays of a call: those given (xs, each, and the rest in order), then those of `shapes`."""
+
+    template: Template
+    shapes: tuple[tuple[int, ...], ...]
+    sites: dict[Buffer, Site]  # forwards in time
+    states: tuple[int, ...]  # forward: the arrays that hold the states
+    kept: tuple[int, ...]  # forward: the arrays that the backward pass needs
+
+
+class Builder:
+    """Collects the arrays and sites of a call."""
+
+    def __init__(self, given: int, call: Call, size: int) -> None:
+        self.given, self.call, self.size = given, call, size
+        self.shapes: list[tuple[int, ...]] = []
+        self.sites: dict[Buffer, Site] = {}
+
+    def new(self, *shape: int) -> int:
+        """The number of a new array."""
+        self.shapes.append(shape)
+        return self.given + len(self.shapes) - 1
+
+    def over_time(self, buffer: Buffer, array: int, width: int, first: int = 0) -> None:
+        """A buffer in an array (T, B, width), from one of its steps on."""
+        row = width * self.size
+        step = row * self.call.batch
+        self.sites[buffer] = Site(array, first * step, step, self._row(row, step), step)
+
+    def strided(self, buffer: Buffer, array: int, strides: Sequence[int]) -> None:
+        """A buffer in an array (T, B, n) of any layout."""
+        step, row, _ = strides
+        self.sites[buffer] = Site(array, 0, step, self._row(row, step), step)
+
+    def _row(self, row: int, step: int) -> int:
+        return step if self.call.batch == 1 else row  # rows then follow one another in time
+
+    def still(self, buffer: Buffer, array: int, width: int) -> None:
+        """A buffer whose rows (B, width), or one row for all, are the same at every step."""
+        self.sites[buffer] = Site(array, 0, 0, width * self.size, 0)
+
+    def walked(self, backwards: bool, rings: dict[Buffer, int]) -> dict[Buffer, Site]:
+        """The sites as a program goes through them; rings begin again at each stretch."""
+        found = {}
+        for buffer, site in self.sites.items():
+            if backwards and site.step:
+                site = site.backwards(rings.get(buffer, self.call.steps))
+            found[buffer] = site._replace(stretch=0) if buffer in rings else site
+        return found
+
+
+def ahead(cell: Cell, runner: Runner, call: Call, widths: Sequence[int], vectors: int) -> Layout:
+    """The layout of a forward pass. Given are xs, each (of these widths), and vectors."""
+    steps, batch, strides, keep, reverse = call
+    build = Builder(len(strides) + len(widths) + vectors, call, runner.dtype.itemsize)
+    for k, by in enumerate(strides):
+        build.strided(("x", k), k, by)
+    _fixed(build, cell, len(strides), widths)
+    kept = cell.kept if keep else frozenset()
+    rings = {b for b in cell.hoisted - kept if b[0] in ("chain", "row")}
+    stretch = min(steps, max(1, STRETCH // batch)) if rings else steps
+    states = []
+    for b, width in sorted(i for i in cell.widths.items() if i[0][0] == "next"):
+        before = "state", b[1]
+        whole = {before, b} & (kept | cell.hoisted) or b == cell.output or b not in cell.in_place
+        states.append(build.new(steps + 1 if whole else 1, batch, width))
+        for which, first in ((before, int(reverse)), (b, int(not reverse))):
+            if whole:
+                build.over_time(which, states[-1], width, first)
+            else:
+                build.still(which, states[-1], width)
+    for b in runner.buffers:
+        if b not in build.sites:
+            width = cell.widths[b]
+            if b in kept or b in rings or b == cell.output:
+                array = build.new(stretch if b in rings else steps, batch, width)
+                build.over_time(b, array, width)
+            else:
+                build.still(b, build.new(batch, width), width)
+    walked = build.walked(reverse, dict.fromkeys(rings, stretch))
+    template = runner.template(walked, steps, batch, stretch)
+    needed = {build.sites[b].array for b in kept if b in build.sites}
+    return Layout(template, tuple(build.shapes), build.sites, tuple(states), tuple(sorted(needed)))
+
+
+def _fixed(build: Builder, cell: Cell, first: int, widths: Sequence[int]) -> None:
+    """Sites of what is the same at every step: each, and vectors of parameters."""
+    for k, width in enumerate(widths):
+        build.still(("each", k), first + k, width)
+    for k, p in enumerate(cell.units):
+        build.sites["unit", p] = Site(first + len(widths) + k, 0, 0, 0, 0)
+
+
+class Return(NamedTuple):
+    """Arrays of a backward pass: those of the forward pass, the outputs' cotangent, then those of
+    `shapes`."""
+
+    template: Template
+    shapes: tuple[tuple[int, ...], ...]
+    sites: dict[Buffer, Site]
+    summed: tuple[int, ...]  # of the new arrays, those that start at zero
+    workspace: int  # bytes that the gradients of matrices need
+
+
+def behind(
+    cell: Cell,
+    runner: Runner,
+    call: Call,
+    forward: Layout,
+    given: int,
+    strides: Sequence[int],
+    wanted: Sequence[bool],
+    overwrite: bool,
+) -> Return:
+    """The layout of a backward pass. Given are the forward pass's arrays and the outputs'
+    cotangent, of these strides; `wanted` says for each of xs whether it gets a gradient, and
+    `overwrite` whether what the forward pass left may be lost."""
+    steps, batch = call.steps, call.batch
+    build = Builder(given, call, runner.dtype.itemsize)
+    build.sites |= {
+        b: s for b, s in forward.sites.items() if b[0] in ("x", "each", "unit") or b in cell.kept
+    }
+    build.strided(("d_out", 0), given - 1, strides)
+    summed = []
+    for b in (*runner.buffers, *cell.summed):
+        width, name = cell.widths.get(b, 0), b[0]
+        if b in build.sites:
+            continue
+        if name in ("d_state", "d_next"):
+            array = build.new(batch, cell.widths["d_next", b[1]])
+            for which in ("d_state", "d_next"):
+                build.still((which, b[1]), array, cell.widths["d_next", b[1]])
+        elif name == "d" and overwrite and b in cell.in_place and ("chain", b[1]) in cell.kept:
+            build.sites[b] = build.sites["chain", b[1]]
+        elif b in cell.summed:
+            summed.append(len(build.shapes))
+            build.still(b, build.new(batch, width), width)
+        elif name == "d_spare" or (name == "d_x" and not wanted[b[1]]):
+            build.still(b, build.new(batch, width), width)
+        else:
+            build.over_time(b, build.new(steps, batch, width), width)
+    walked = build.walked(not call.reverse, {})
+    template = runner.template(walked, steps, batch, steps)
+    sizes = [
+        gemm.workspace_size(steps * batch, g.rows, g.columns, runner.dtype) for g in cell.matrices
+    ]
+    return Return(template, tuple(build.shapes), build.sites, tuple(summed), max(sizes, default=0))

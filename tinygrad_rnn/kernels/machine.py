@@ -1,0 +1,94 @@
+"""From LLVM modules to functions that can be called: the host's features, object code, loading.
+
+llvmlite is imported at the first kernel, never before.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import itertools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+WIDTHS = (4, 8, 16)  # float32 lanes of a vector: NEON and SSE, AVX2, AVX-512
+
+
+@functools.cache
+def _llvm() -> Any:
+    import llvmlite.binding as llvm
+
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    return llvm
+
+
+@functools.cache
+def host() -> tuple[str, str]:
+    """The processor's name and features, as LLVM writes them."""
+    llvm = _llvm()
+    return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+
+
+def float_lanes() -> int:
+    """float32 lanes of a vector: the host's own, or TINYGRAD_RNN_VECTOR (4, 8 or 16)."""
+    if forced := os.environ.get("TINYGRAD_RNN_VECTOR", ""):
+        if forced not in map(str, WIDTHS):
+            raise ValueError(f"TINYGRAD_RNN_VECTOR: expected 4, 8 or 16, got {forced!r}")
+        return int(forced)
+    features = host()[1].split(",")
+    return 16 if "+avx512f" in features else 8 if "+avx2" in features else 4
+
+
+def lanes_of(dtype: np.dtype) -> int:
+    """Elements of this dtype in one vector."""
+    return float_lanes() * 4 // dtype.itemsize
+
+
+def object_code(text: str) -> bytes:
+    """Optimised machine code of a module in LLVM's language."""
+    llvm = _llvm()
+    module = llvm.parse_assembly(text)
+    module.triple = llvm.get_process_triple()
+    module.verify()
+    name, features = host()
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=name, features=features, opt=3, reloc="pic", codemodel="default"
+    )
+    tuning = llvm.create_pipeline_tuning_options(speed_level=2)
+    tuning.loop_unrolling = tuning.loop_vectorization = tuning.slp_vectorization = False
+    builder = llvm.create_pass_builder(machine, tuning)
+    builder.getModulePassManager().run(module, builder)
+    return bytes(machine.emit_object(module))
+
+
+class Library:
+    """Loaded object code. Each of its functions takes 64-bit integers and returns nothing."""
+
+    def __init__(
+        self, code: bytes, exports: Sequence[str], symbols: Mapping[str, int] | None = None
+    ) -> None:
+        builder = _llvm().JITLibraryBuilder().add_object_img(code).add_current_process()
+        for name in exports:
+            builder.export_symbol(name)
+        for name, address in (symbols or {}).items():
+            builder.import_symbol(name, address)
+        self._tracker = builder.link(_jit(), f"tinygrad_rnn.{next(_numbers)}")
+        self.addresses = {name: self._tracker[name] for name in exports}
+
+    def function(self, name: str, arguments: int) -> Callable[..., None]:
+        """A function to call from Python, which releases the interpreter's lock meanwhile."""
+        call: Any = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * arguments)(self.addresses[name])
+        call.library = self  # which is unloaded when nobody refers to it
+        return call  # type: ignore[no-any-return]
+
+
+_numbers = itertools.count()
+
+
+@functools.cache
+def _jit() -> Any:
+    return _llvm().create_lljit_compiler()
