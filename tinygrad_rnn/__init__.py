@@ -96,6 +96,7 @@ from tinygrad_rnn.autograd.ops.shape import (
     unstack,
 )
 from tinygrad_rnn.autograd.tensor import Tensor
+from tinygrad_rnn.cell import cell
 from tinygrad_rnn.creation import (
     arange,
     eye,
@@ -110,6 +111,7 @@ from tinygrad_rnn.creation import (
 )
 from tinygrad_rnn.debug import detect_anomaly, detect_mutation
 from tinygrad_rnn.drawing import to_dot
+from tinygrad_rnn.kernels.threads import get_num_threads, set_num_threads
 from tinygrad_rnn.scan import scan
 
 __version__ = "0.1.0"
@@ -126,6 +128,7 @@ __all__ = [
     "argsort",
     "astype",
     "broadcast_to",
+    "cell",
     "checkpoint",
     "clip",
     "concatenate",
@@ -152,6 +155,7 @@ __all__ = [
     "func",
     "fused",
     "gelu",
+    "get_num_threads",
     "get_rng_state",
     "grad",
     "greater",
@@ -196,6 +200,7 @@ __all__ = [
     "roll",
     "rsqrt",
     "scan",
+    "set_num_threads",
     "set_rng_state",
     "sigmoid",
     "sign",

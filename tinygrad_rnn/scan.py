@@ -1,4 +1,4 @@
-"""`scan`: a step function over time, by its definition."""
+"""`scan`: a step function over time, by its definition or, if it is a cell, compiled."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autograd.graph import Array, no_grad, shape_of
+from tinygrad_rnn.autograd import writes
+from tinygrad_rnn.autograd.graph import MODE, Array, Value, no_grad, shape_of, switched
 from tinygrad_rnn.autograd.ops.elementwise import where
 from tinygrad_rnn.autograd.ops.shape import stack, unstack
 from tinygrad_rnn.autograd.tensor import Tensor
+from tinygrad_rnn.cell import Call, Cell, parts, scanned
 
 Step = Callable[..., tuple[Array, Any]]
 
@@ -100,6 +102,12 @@ def scan(
     arrays, several = _checked_inputs(xs), isinstance(xs, tuple)
     steps, batch = shape_of(arrays[0])[:2]
     valid = None if lengths is None else _checked_lengths(lengths, steps, batch)
+    if valid is not None and (valid == steps).all():
+        valid = None
+    if isinstance(step, Cell) and valid is None and reset is None and steps and batch:
+        result = _compiled(step, arrays, several, state, each, params, reverse)
+        if result is not None:
+            return result
     resets = None if reset is None else np.asarray(reset, dtype=bool)
     if resets is not None and resets.shape != (steps, batch):
         raise ValueError(f"scan: expected reset of shape {(steps, batch)}, got {resets.shape}")
@@ -120,6 +128,67 @@ def scan(
     if not steps:
         return _no_steps(step, arrays, several, state, (*each, *params)), state
     return stack(outputs), state
+
+
+def _compiled(
+    step: Cell,
+    arrays: tuple[Array, ...],
+    several: bool,
+    state: Any,
+    each: Sequence[Array],
+    params: Sequence[Array],
+    reverse: bool,
+) -> tuple[Any, Any] | None:
+    """The scan of a cell by its kernels, or None where they do not apply."""
+    mode = MODE.get()
+    paired = isinstance(state, tuple)
+    values = (*arrays, *(state if paired else (state,)), *each, *params)
+    counts = len(arrays), len(values) - len(arrays) - len(each) - len(params), len(each)
+    first_param, batch = len(values) - len(params), shape_of(arrays[0])[1]
+    data: list[np.ndarray] = []
+    versions: list[int] = []
+    tensors = live = False
+    states = range(len(arrays), first_param - len(each))
+    fixed: list[int] = []  # masks: the gradient of a row of width 1 is a sum over units
+    for k, v in enumerate(values):
+        version, wants = -1, False
+        if isinstance(v, Value):
+            wants = v._node is not None
+            tensors, live = True, live or wants
+            if k >= first_param:
+                version = writes.version(v)
+            v = v._data
+        if type(v) is not np.ndarray:
+            return None
+        if k >= first_param:
+            versions.append(version)
+        elif k >= len(arrays) and (v.ndim != 2 or v.shape[0] != batch):
+            return None
+        elif v.shape[-1] == 1 and k not in states and not wants:
+            fixed.append(k)
+        data.append(v)
+    if mode.definitions or not tensors:
+        return None
+    recurrence = step.compiled(data, counts, several, paired, tuple(fixed))
+    if recurrence is None:
+        return None
+
+    def definition(*inputs: Any) -> tuple[Any, ...]:
+        with switched(definitions=True):
+            xs, first, rows, weights = parts(inputs, counts)
+            output, last = scan(
+                step,
+                tuple(xs) if several else xs[0],
+                tuple(first) if paired else first[0],
+                weights,
+                each=rows,
+                reverse=reverse,
+            )
+        return output, *(last if paired else (last,))
+
+    call = Call(recurrence, definition, counts, tuple(versions), mode.recording and live, reverse)
+    outputs, *last = scanned(*values, call=call)
+    return outputs, tuple(last) if paired else last[0]
 
 
 @no_grad

@@ -42,7 +42,7 @@ def dtype_of(dtype: Any, where: str) -> np.dtype:
             f"{where}: expected {SUPPORTED}, got {found or repr(dtype)}; "
             "convert with .astype('float32')"
         )
-    return found
+    return np.dtype(found.type)  # the object that arrays share
 
 
 def holds_tensors(values: Any) -> bool:

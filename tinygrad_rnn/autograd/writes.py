@@ -77,3 +77,9 @@ def check(node: Node) -> None:
             f"{f' (made at {notes.line})' if notes and notes.line else ''}; "
             "run backward before the change, or change a copy"
         )
+
+
+def version(value: Value) -> int:
+    """A number that changes when the memory of `value` is written; -1 where that may go unseen."""
+    flags = value._data.flags
+    return _written.get(_owner(value._data), 0) if flags.owndata and flags.writeable else -1

@@ -1,0 +1,223 @@
+"""Watching a step: it runs once, recorded, on small rows, and so does its backward pass.
+
+Every op tells the watcher what it was given and what it made (an observer of the mode), so the
+program of a cell, and of its gradients by the primitives' own rules, is simply what happened.
+The values themselves are Symbols: a step that looks at them is not compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinygrad_rnn.autograd.gradient import grad
+from tinygrad_rnn.autograd.graph import MODE, Value, switched
+from tinygrad_rnn.autograd.tensor import Tensor
+from tinygrad_rnn.autograd.trace.atoms import Atoms, Untraceable
+from tinygrad_rnn.autograd.trace.meaning import Matrix, Meanings, Outer, Row
+from tinygrad_rnn.kernels.elementary import POINTWISE
+
+
+class Symbol(Tensor):
+    """A value of a watched step: it may be used, but not looked at."""
+
+    __slots__ = ()
+
+    def _looked(self, *args: Any, **kwargs: Any) -> Any:
+        raise Untraceable("it looks at the values of a tensor")
+
+    numpy = item = tolist = backward = detach = _looked
+    __bool__ = __float__ = __int__ = __index__ = __array__ = _looked  # type: ignore[assignment]
+
+
+class Shapes(NamedTuple):
+    """The widths of what a step is given: inputs, states, each; the shapes of its parameters."""
+
+    xs: tuple[int, ...]
+    states: tuple[int, ...]
+    each: tuple[int, ...]
+    params: tuple[tuple[int, ...], ...]
+    several: bool  # whether xs, and the state, are tuples
+    paired: bool
+    fixed: tuple[int, ...] = ()  # of (*xs, *states, *each), those that get no gradient
+
+
+class Traced(NamedTuple):
+    """What a step computes, and what its backward pass does."""
+
+    output: Row
+    states: tuple[Row, ...]
+    gradients: dict[tuple[str, int], Row | Outer]  # of ("x", k), ("state", i), ("each", j), ...
+    atoms: Atoms
+
+
+class Watcher:
+    """An observer that keeps the meaning of every array it has seen."""
+
+    def __init__(self, pointwise: Callable[[str], bool]) -> None:
+        self.meanings, self.known = Meanings(pointwise), {}  # type: ignore[var-annotated]
+        self.backward = False
+
+    def given(self, meaning: Any, shape: tuple[int, ...], dtype: np.dtype, grad: bool) -> Tensor:
+        """A Symbol for an input of the step."""
+        value = Tensor(np.zeros(shape, dtype), requires_grad=grad)
+        return self.keep(value, meaning)
+
+    def keep(self, value: Any, meaning: Any) -> Any:
+        self.known[id(value._data)] = (value._data, meaning)
+        if type(value) is Tensor:
+            value.__class__ = Symbol
+        return value
+
+    def meaning(self, value: Any) -> Any:
+        """What an argument of an op stands for."""
+        if isinstance(value, Value):
+            _, found = self.known.get(id(value._data), (None, None))
+            if found is None:
+                found = self._number(value._data)
+            return found
+        if isinstance(value, (list, tuple)) and any(isinstance(v, Value) for v in value):
+            return [self.meaning(v) for v in value]
+        if isinstance(value, np.ndarray) and value.dtype.kind in "fiu":
+            return self._number(value)
+        return value
+
+    def _number(self, array: np.ndarray) -> Row:
+        if array.ndim == 0:
+            return self.meanings.number(float(array))
+        if self.backward and not array.any():
+            return Row((self.meanings.atoms.constant(0.0, array.shape[-1]),))
+        raise Untraceable("it uses an array or tensor that it is not given: pass it in params")
+
+    def made(self, name: str, inputs: tuple[Any, ...], outputs: tuple[Value, ...]) -> None:
+        """An op ran."""
+        arguments = [self.meaning(v) for v in inputs]
+        if self.meanings.is_pointwise(name):
+            arguments = [
+                self.meanings.number(v) if isinstance(v, (bool, int, float, np.number)) else v
+                for v in arguments
+            ]
+        result = self.meanings.result(name, arguments, outputs[0]._data.shape)
+        for value, meaning in zip(
+            outputs, result if type(result) is tuple else (result,), strict=True
+        ):
+            self._fits(name, value._data, meaning)
+            self.keep(value, meaning)
+
+    def _fits(self, name: str, array: np.ndarray, meaning: Any) -> None:
+        if isinstance(meaning, Row):
+            flat = meaning.unit or meaning.total
+            fits = array.shape[-1:] == (meaning.width,) or array.ndim == 0
+            if not fits or array.ndim != (1 if flat else 2):
+                if not (array.ndim == 0 and meaning.width == 0):
+                    raise Untraceable(f"{name} with a result of shape {array.shape}")
+
+    def pulled(self, node: Any, g: Any, gradients: Sequence[Any]) -> None:
+        """The ops of a backward pass are seen as they run."""
+
+
+def traced(
+    step: Callable[..., Any],
+    shapes: Shapes,
+    dtype: Any,
+    pointwise: Callable[[str], bool] = POINTWISE.__contains__,
+) -> Traced:
+    """Watch `step` and its backward pass.
+
+    Raises:
+        Untraceable: saying why it cannot be compiled.
+    """
+    first, second = (_traced(step, shapes, np.dtype(dtype), pointwise, n) for n in (2, 3))
+    if repr(first[:3]) != repr(second[:3]) or first.atoms.listing() != second.atoms.listing():
+        raise Untraceable("what it computes depends on the size of the batch")
+    return first
+
+
+def _traced(
+    step: Callable[..., Any],
+    shapes: Shapes,
+    dtype: np.dtype,
+    pointwise: Callable[[str], bool],
+    batch: int,
+) -> Traced:
+    watcher = Watcher(pointwise)
+    leaf = watcher.meanings.atoms.leaf
+
+    rows: dict[str, list[Tensor]] = {"x": [], "state": [], "each": []}
+    for kind, widths in zip(rows, (shapes.xs, shapes.states, shapes.each), strict=True):
+        for k, n in enumerate(widths):
+            live = sum(map(len, rows.values())) not in shapes.fixed
+            rows[kind].append(watcher.given(Row((leaf(kind, k, n),)), (batch, n), dtype, live))
+    xs, states, each = rows.values()
+    params = [
+        watcher.given(
+            Row((leaf("unit", k, s[0]),), unit=True)
+            if len(s) == 1
+            else Matrix(k, (0, s[0]), (0, s[1])),
+            s,
+            dtype,
+            True,
+        )
+        for k, s in enumerate(shapes.params)
+    ]
+    with (
+        switched(recording=True, definitions=True, observers=(*MODE.get().observers, watcher)),
+        np.errstate(all="ignore"),
+    ):
+        x, state = (
+            tuple(xs) if shapes.several else xs[0],
+            tuple(states) if shapes.paired else states[0],
+        )
+        result: Any = step(x, state, *each, *params)
+        output, after = result if isinstance(result, tuple) and len(result) == 2 else (None, None)
+        news = after if isinstance(after, tuple) else (after,)
+        _check(output, news, states)
+        watcher.backward = True
+        cotangents = [
+            watcher.given(Row((leaf("d_out", 0, output.shape[-1]),)), output.shape, dtype, False),
+            *(
+                watcher.given(
+                    watcher.meanings.copied("d_state", k, v.shape[-1]), v.shape, dtype, False
+                )
+                for k, v in enumerate(news)
+            ),
+        ]
+        inputs = {
+            (kind, k): v
+            for kind, group in (*rows.items(), ("param", params))
+            for k, v in enumerate(group)
+            if v.requires_grad
+        }
+        found = _gradients([output, *news], cotangents, inputs)
+    return Traced(
+        watcher.meaning(output),
+        tuple(map(watcher.meaning, news)),
+        {key: watcher.meaning(d) for key, d in found.items()},
+        watcher.meanings.atoms,
+    )
+
+
+def _check(output: Any, news: Sequence[Any], states: Sequence[Tensor]) -> None:
+    """The step returned (output, new state) of rows, the states as wide as before."""
+    for v in (output, *news):
+        if not isinstance(v, Symbol) or v.ndim != 2 or v.dtype != states[0].dtype:
+            raise Untraceable("it does not return (output, new state) of rows it computed")
+    if [v.shape for v in news] != [v.shape for v in states]:
+        raise Untraceable("its new state has other shapes than the state it was given")
+
+
+def _gradients(
+    outputs: Sequence[Tensor], cotangents: Sequence[Tensor], inputs: dict[Any, Tensor]
+) -> dict[Any, Any]:
+    """The gradients of the inputs, as the recorded backward pass leaves them."""
+    pairs = [(v, g) for v, g in zip(outputs, cotangents, strict=True) if v.requires_grad]
+    found = grad(
+        [v for v, _ in pairs],
+        list(inputs.values()),
+        [g for _, g in pairs],
+        create_graph=True,
+        allow_unused=True,
+    )
+    return {key: d for key, d in zip(inputs, found, strict=True) if d is not None}
