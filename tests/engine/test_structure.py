@@ -36,9 +36,10 @@ BELOW = {
     "debug": {"autograd"},
     "drawing": {"autograd"},
     "func": {"transforms"},
-    "scan": {"autograd"},
+    "cell": {"autograd", "kernels"},
+    "scan": {"autograd", "cell"},
     "transforms": {"autograd"},
-    "nn": {"autograd", "kernels", "scan"},
+    "nn": {"autograd", "kernels", "cell", "scan"},
     "optim": {"autograd", "kernels"},
     "testing": {"autograd", "creation"},
     "saving": set(),
@@ -53,7 +54,7 @@ CONTRACT = """Tensor no_grad manual_seed set_num_threads get_num_threads grad fu
     definitions from_numpy checkpoint zeros ones full arange eye randn cell scan pointwise nn optim
     testing detect_anomaly detect_mutation to_dot exp concatenate where split einsum sigmoid relu
     softmax logsumexp""".split()
-LATER = {"set_num_threads", "get_num_threads", "cell", "pointwise"}
+LATER = {"pointwise"}
 SIGNATURES = {
     "Tensor": "(array, requires_grad=False, dtype=None)",
     "Tensor.backward": "(self, gradient=None, retain_graph=False)",
@@ -69,6 +70,23 @@ SIGNATURES = {
     "fused": "(forward, backward)",
     "checkpoint": "(fn, *inputs)",
     "scan": "(step, xs, state, params=(), *, each=(), lengths=None, reset=None, reverse=False)",
+    "nn.RNN": "(input_size, hidden_size, num_layers=1, nonlinearity='tanh', bias=True, "
+    "batch_first=False, dropout=0.0, bidirectional=False, *, dtype=<class 'numpy.float32'>, "
+    "rng=None)",
+    **dict.fromkeys(
+        ("nn.LSTM", "nn.GRU"),
+        "(input_size, hidden_size, num_layers=1, bias=True, batch_first=False, dropout=0.0, "
+        "bidirectional=False, *, dtype=<class 'numpy.float32'>, rng=None)",
+    ),
+    "nn.LSTM.__call__": "(self, x, state=None, lengths=None)",
+    "nn.Recurrent": "(step, input_size, hidden_size, shapes, *, states=1, num_layers=1, bias=True, "
+    "batch_first=False, dropout=0.0, bidirectional=False, dtype=<class 'numpy.float32'>, rng=None)",
+    "nn.RNNCell": "(input_size, hidden_size, bias=True, nonlinearity='tanh', *, "
+    "dtype=<class 'numpy.float32'>, rng=None)",
+    **dict.fromkeys(
+        ("nn.LSTMCell", "nn.GRUCell"),
+        "(input_size, hidden_size, bias=True, *, dtype=<class 'numpy.float32'>, rng=None)",
+    ),
     "randn": "(*shape, rng=None, dtype=<class 'numpy.float32'>, requires_grad=False)",
 }
 

@@ -160,3 +160,81 @@ def test_draws_are_the_generators(layer):
     for a, b in zip(first.values(), make().state_dict().values(), strict=True):
         np.testing.assert_array_equal(a, b)
     tg.set_rng_state(before)
+
+
+# Dropout
+
+
+@given(ts.shapes(max_side=5), st.floats(0, 0.95), DTYPES, SEEDS)
+def test_dropout_keeps_or_drops_every_entry(shape, p, dtype, seed):
+    rng = np.random.default_rng(seed)
+    x = tg.Tensor(rng.standard_normal(shape).astype(dtype), requires_grad=True)
+    y = tg.nn.dropout(x, p, rng=np.random.default_rng(seed))
+    g = rng.standard_normal(shape).astype(dtype)
+    (d,) = tg.grad(y, x, g)
+    mask = np.where(y.numpy() == 0, 0, 1 / (1 - p)).astype(dtype)
+    np.testing.assert_array_equal(y.numpy(), x.numpy() * mask, strict=True)
+    np.testing.assert_array_equal(d.numpy(), g * mask, strict=True)
+
+
+@pytest.mark.parametrize("p", (0.1, 0.5, 0.9))
+def test_dropout_keeps_the_mean_and_drops_its_share(p):
+    y = tg.nn.dropout(tg.ones(400, 500), p, rng=np.random.default_rng(0)).numpy()
+    assert abs((y == 0).mean() - p) < 0.005 and abs(y.mean() - 1) < 0.02
+
+
+def test_dropout_draws_the_same_in_either_dtype_and_anew_in_each_call():
+    make = functools.partial(np.random.default_rng, 5)
+    wide = tg.nn.dropout(tg.ones(50, dtype="float64"), rng=make())
+    narrow = tg.nn.dropout(tg.ones(50), rng=make())
+    np.testing.assert_array_equal(wide.numpy(), narrow.numpy())
+    layer = tg.nn.Dropout(rng=make())
+    first, second = layer(tg.ones(50)).numpy(), layer(tg.ones(50)).numpy()
+    np.testing.assert_array_equal(first, narrow.numpy())
+    assert (first != second).any()
+
+
+def test_dropout_is_the_default_generators_and_the_same_again_in_a_checkpoint():
+    before = tg.get_rng_state()
+    tg.manual_seed(3)
+    layer, x = tg.nn.Dropout(), tg.ones(50, requires_grad=True)
+    y = tg.checkpoint(layer, x)
+    np.testing.assert_array_equal(tg.grad(y.sum(), x)[0].numpy(), y.numpy())
+    tg.manual_seed(3)
+    np.testing.assert_array_equal(layer(x).numpy(), y.numpy())
+    tg.set_rng_state(before)
+
+
+def test_dropout_does_nothing_in_evaluation_or_for_a_share_of_0():
+    x, rng = tg.ones(50), np.random.default_rng(0)
+    before = rng.bit_generator.state
+    assert tg.nn.Dropout(0.5, rng=rng).eval()(x) is x
+    assert tg.nn.dropout(x, 0.5, training=False, rng=rng) is x
+    assert tg.nn.Dropout(0.0, rng=rng)(x) is x
+    assert rng.bit_generator.state == before
+
+
+@pytest.mark.parametrize("p", (1.0, 1, -0.5, float("nan")))
+def test_dropout_refuses_a_share_outside_its_range(p):
+    for name, call in {"dropout": lambda: tg.nn.dropout(tg.ones(2), p),
+                       "Dropout": lambda: tg.nn.Dropout(p)}.items():  # fmt: skip
+        message = rf"^{name}: expected p in \[0, 1\), got {p}; it is the share that is dropped"
+        with pytest.raises(ValueError, match=message):
+            call()
+
+
+@pytest.mark.parametrize("x", (tg.Tensor([1, 2]), [1.0, 2.0]), ids=("integers", "list"))
+def test_dropout_refuses_what_is_no_floating_point_tensor(x):
+    with pytest.raises(TypeError, match=r"^dropout: expected a floating-point Tensor, got .*;"):
+        tg.nn.dropout(x)
+
+
+# print
+
+
+def test_layers_say_what_they_are():
+    nn = tg.nn
+    shown = ["Linear(in_features=3, out_features=5, bias=True)", "Embedding(10, 4)"]
+    assert [repr(v) for v in (nn.Linear(3, 5), nn.Embedding(10, 4))] == shown
+    assert repr(nn.Linear(3, 5, bias=False)).endswith("bias=False)")
+    assert repr(nn.Dropout(0.25)) == "Dropout(p=0.25)"

@@ -267,3 +267,21 @@ def test_every_parameter_of_a_used_model_gets_a_gradient():
     for name, p in model.named_parameters():
         assert p.grad is not None and p.grad.numpy().any(), name
     assert not any(re.search("plain|name", n) for n in model.state_dict())
+
+
+# print
+
+
+def test_modules_are_shown_as_a_tree():
+    assert repr(Module()) == "Module()"
+    model = Module()
+    model.block, model.number = Block(2), 3
+    model.block.extra_repr = lambda: "width=2"
+    assert repr(model) == (
+        "Module(\n"
+        "  (block): Block(\n"
+        "    width=2\n"
+        "    (inner): Linear(in_features=2, out_features=2, bias=True)\n"
+        "  )\n"
+        ")"
+    )

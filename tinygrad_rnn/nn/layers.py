@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.autograd.generator import default_rng
+from tinygrad_rnn.autograd.graph import Array
 from tinygrad_rnn.autograd.ops.index import embedding
 from tinygrad_rnn.autograd.ops.linalg import linear
 from tinygrad_rnn.autograd.tensor import Tensor
@@ -53,6 +55,10 @@ class Linear(Module):
         output: Tensor = linear(x, self.weight, self.bias)
         return output
 
+    def extra_repr(self) -> str:
+        rows, columns = self.weight.shape
+        return f"in_features={columns}, out_features={rows}, bias={self.bias is not None}"
+
 
 class Embedding(Module):
     """A row of a table for each id.
@@ -86,3 +92,78 @@ class Embedding(Module):
     def __call__(self, ids: Any) -> Tensor:
         output: Tensor = embedding(ids, self.weight)
         return output
+
+    def extra_repr(self) -> str:
+        return ", ".join(map(str, self.weight.shape))
+
+
+def check_share(where: str, name: str, p: float) -> float:
+    """Raise unless a share that is dropped leaves something."""
+    if not 0 <= p < 1:
+        raise ValueError(
+            f"{where}: expected {name} in [0, 1), got {p}; it is the share that is dropped"
+        )
+    return p
+
+
+def dropout(
+    x: Array, p: float = 0.5, training: bool = True, *, rng: np.random.Generator | None = None
+) -> Any:
+    """x·m / (1 - p) with m drawn from {0, 1}, 0 with probability p: the mean stays.
+
+    Args:
+        p: the share of entries that are dropped, in [0, 1).
+        training: if false, x is returned as it is.
+        rng: draws m, the same in either dtype.
+
+    Raises:
+        ValueError: if p is outside [0, 1).
+        TypeError: if x is no floating-point Tensor or array.
+
+    Srivastava et al. (2014), Dropout: A Simple Way to Prevent Neural Networks from Overfitting,
+    §4, with the scaling of §10.
+
+    >>> import tinygrad_rnn as tg
+    >>> sorted(set(tg.nn.dropout(tg.ones(100), 0.2).tolist()))
+    [0.0, 1.25]
+    """
+    check_share("dropout", "p", p)
+    if getattr(getattr(x, "dtype", None), "kind", None) != "f":
+        raise TypeError(
+            f"dropout: expected a floating-point Tensor, got {x!r}; "
+            "convert with tg.Tensor(x, dtype='float32')"
+        )
+    if not (training and p):
+        return x
+    kept = default_rng(rng).random(x.shape, dtype=np.float32) >= p
+    return x * (kept * x.dtype.type(1 / (1 - p)))
+
+
+class Dropout(Module):
+    """`dropout` in training; nothing in evaluation.
+
+    Args:
+        p: the share of entries that are dropped, in [0, 1).
+        rng: draws what is dropped; by default the default generator, which `tg.checkpoint` needs
+            to drop the same again.
+
+    Shapes:
+        x (...)  ->  (...)
+
+    Raises:
+        ValueError, TypeError: as `dropout`.
+
+    >>> import tinygrad_rnn as tg
+    >>> tg.nn.Dropout(0.5).eval()(tg.ones(3))
+    Tensor([1., 1., 1.], dtype=float32)
+    """
+
+    def __init__(self, p: float = 0.5, *, rng: np.random.Generator | None = None) -> None:
+        self.p, self.rng = check_share("Dropout", "p", p), rng
+
+    def __call__(self, x: Array) -> Tensor:
+        output: Tensor = dropout(x, self.p, self.training, rng=self.rng)
+        return output
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"

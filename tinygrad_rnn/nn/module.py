@@ -23,7 +23,7 @@ class Parameter(Tensor):
 def check_dtype(where: str, name: str, value: Any, dtype: np.dtype) -> None:
     """Raise unless what a layer is given has the dtype of its weights."""
     got = value.dtype if hasattr(value, "dtype") else type(value).__name__
-    if got is not dtype and str(got) != str(dtype):
+    if not isinstance(got, np.dtype) or got != dtype:
         raise TypeError(
             f"{where}: expected {name} of the weights' dtype {dtype}, got {got}; "
             f"convert with .astype('{dtype}') or tg.Tensor({name}, dtype='{dtype}')"
@@ -97,6 +97,18 @@ class Module:
         arrays = {n: arrays[n].astype(p.dtype) for n, p in own.items()}
         for name, parameter in own.items():
             assign(parameter, arrays[name])
+
+    def extra_repr(self) -> str:
+        """What `print(module)` says of it besides its name and the modules below it."""
+        return ""
+
+    def __repr__(self) -> str:
+        below = [f"({n}): {v!r}" for n, v in vars(self).items() if isinstance(v, Module)]
+        name, extra = type(self).__name__, self.extra_repr()
+        if not below:
+            return f"{name}({extra})"
+        lines = "\n".join([extra, *below] if extra else below).replace("\n", "\n  ")
+        return f"{name}(\n  {lines}\n)"
 
     def train(self, mode: bool = True) -> Self:
         """Switch this module and those below to training (dropout on), or off."""
