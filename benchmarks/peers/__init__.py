@@ -1,0 +1,1 @@
+"""What the benchmarks of recurrent layers are made of: rows, libraries in processes, goals."""
