@@ -9,13 +9,16 @@ these. The full study, `--full`, checks every op 10,000 times and draws 102,500 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import os
+import pickle
 import platform
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 from typing import Any
 
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -30,6 +33,7 @@ from benchmarks.checker.study import ROWS, RULES, run
 
 Results = dict[str, list[dict[str, Any]]]
 WORDS = ("fail", "unsure", "pass", "error")
+LATER = ("keep", "processes", "parts", "only", "full")  # settings that change no result
 LISTED = 150  # kinds of misses at most
 FULL = {"examples": 10_000, "draws": 100, "right": 1600, "planted": 100, "beside": 100}
 
@@ -160,12 +164,27 @@ def jobs(options: argparse.Namespace) -> list[tuple[str, str, Any]]:
     return [(p, n, options) for p in options.parts for n in names[p] if wanted(n)]
 
 
+def resumed(job: tuple[str, str, Any]) -> Any:
+    """A job's result: the one that an earlier run left in the folder `keep`, or a new one."""
+    part, name, options = job
+    if not options.keep:
+        return run(job)
+    settings = {k: v for k, v in vars(options).items() if k not in LATER}
+    key = hashlib.sha256(repr((part, name, sorted(settings.items()))).encode()).hexdigest()
+    path = Path(options.keep, f"{key}.pickle")
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".part").write_bytes(pickle.dumps(run(job)))
+        path.with_suffix(".part").rename(path)
+    return pickle.loads(path.read_bytes())
+
+
 def results(todo: list[tuple[str, str, Any]], processes: int) -> Iterator[Any]:
     if processes == 1:
-        yield from map(run, todo)
+        yield from map(resumed, todo)
         return
     with ProcessPoolExecutor(processes) as pool:
-        yield from pool.map(run, todo)
+        yield from pool.map(resumed, todo)
 
 
 def parsed() -> argparse.Namespace:
@@ -183,6 +202,7 @@ def parsed() -> argparse.Namespace:
     add("--only", nargs="*", default=[], metavar="WORD", help="ops and kinds whose name has one")
     add("--seed", type=int, default=0)
     add("--processes", type=int, default=2)
+    add("--keep", metavar="FOLDER", help="of results, where a stopped study goes on")
     options = parser.parse_args()
     if options.full:
         vars(options).update(FULL)
