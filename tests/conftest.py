@@ -8,6 +8,7 @@ from hypothesis import settings
 
 from tinygrad_rnn.testing import register_profiles
 
+os.environ["TINYGRAD_RNN_STRICT"] = "1"  # a cell that cannot be compiled raises
 register_profiles()
 _profile = os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "")
 settings.load_profile(f"tinygrad_rnn-{_profile}" if _profile else "tinygrad_rnn")

@@ -7,6 +7,7 @@ remembered. What cannot be traced runs by its definition, with one warning that 
 from __future__ import annotations
 
 import functools
+import math
 import os
 import traceback
 import warnings
@@ -18,7 +19,7 @@ import numpy as np
 from tinygrad_rnn.autograd.fused import fused
 from tinygrad_rnn.autograd.trace.lowering import lowered
 from tinygrad_rnn.autograd.trace.watch import Shapes, traced
-from tinygrad_rnn.kernels.recurrence import Recurrence, Saved
+from tinygrad_rnn.kernels.recurrence import Given, Recurrence, Saved
 
 
 class Cell:
@@ -75,7 +76,9 @@ class Cell:
             return None
         dtype = arrays[0].dtype
         try:
-            return Recurrence(lowered(traced(self.step, shapes, dtype)), self.__name__, dtype)
+            sizes = [math.prod(s) for s in shapes.params]
+            cell = lowered(traced(self.step, shapes, dtype), sizes)
+            return Recurrence(cell, self.__name__, dtype)
         except Exception as error:
             if os.environ.get("TINYGRAD_RNN_STRICT") == "1":
                 raise
@@ -147,9 +150,8 @@ def parts(values: Sequence[Any], counts: tuple[int, int, int]) -> list[Sequence[
 
 
 def _forward(*arrays: np.ndarray, call: Call) -> tuple[Any, tuple[Call, Saved]]:
-    outputs, saved = call.recurrence.forward(
-        *parts(arrays, call.counts), call.versions, call.keep, call.reverse
-    )
+    given = Given(*parts(arrays, call.counts), call.versions)
+    outputs, saved = call.recurrence.forward(given, call.keep, call.reverse)
     return outputs, (call, saved)
 
 

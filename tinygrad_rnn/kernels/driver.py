@@ -128,6 +128,7 @@ class _Driver:
         e = self.e
         values: list[Any] = []
         for name, *arguments in group.code:
+            value: Any
             if name == "load":
                 value = Lane(e, e.load(rows[arguments[0]] + offset, mask))
             elif name == "spread":
@@ -140,7 +141,8 @@ class _Driver:
             else:
                 value = POINTWISE[name](*(values[k] for k in arguments))
             values.append(value)
-        for value, place, adds in group.stores:
-            at = rows[place] + offset
-            lane = Lane(e, e.load(at, mask)) + values[value] if adds else values[value]
+        for store in group.stores:
+            at, lane = rows[store.place] + offset, values[store.value]
+            if store.adds:
+                lane = Lane(e, e.load(at, mask)) + lane
             e.store(at, lane.value, mask)

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tinygrad_rnn.kernels import gemm
-from tinygrad_rnn.kernels.program import Buffer, Cell
+from tinygrad_rnn.kernels.program import Buffer, Cell, Gradient
 from tinygrad_rnn.kernels.runner import Runner, Site, Template
 
-STRETCH = 256  # rows that products outside the loop take at once, where nothing is kept
+STRETCH = 512  # rows that products before the loop take at once, so that they stay in the cache
 
 
 class Call(NamedTuple):
@@ -28,13 +28,15 @@ class Call(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Arrays of a call: those given (xs, each, and the rest in order), then those of `shapes`."""
+    """Arrays of a forward pass: those given (xs, each, vectors), then those of `shapes`."""
 
     template: Template
     shapes: tuple[tuple[int, ...], ...]
     sites: dict[Buffer, Site]  # forwards in time
-    states: tuple[int, ...]  # forward: the arrays that hold the states
-    kept: tuple[int, ...]  # forward: the arrays that the backward pass needs
+    arrays: int  # how many there are
+    output: int  # the one that holds the outputs
+    states: tuple[int, ...]  # those that hold the states
+    dropped: tuple[int, ...]  # those that the backward pass does not need
 
 
 class Builder:
@@ -87,7 +89,7 @@ def ahead(cell: Cell, runner: Runner, call: Call, widths: Sequence[int], vectors
     _fixed(build, cell, len(strides), widths)
     kept = cell.kept if keep else frozenset()
     rings = {b for b in cell.hoisted - kept if b[0] in ("chain", "row")}
-    stretch = min(steps, max(1, STRETCH // batch)) if rings else steps
+    stretch = min(steps, max(1, STRETCH // batch))
     states = []
     for b, width in sorted(i for i in cell.widths.items() if i[0][0] == "next"):
         before = "state", b[1]
@@ -109,7 +111,13 @@ def ahead(cell: Cell, runner: Runner, call: Call, widths: Sequence[int], vectors
     walked = build.walked(reverse, dict.fromkeys(rings, stretch))
     template = runner.template(walked, steps, batch, stretch)
     needed = {build.sites[b].array for b in kept if b in build.sites}
-    return Layout(template, tuple(build.shapes), build.sites, tuple(states), tuple(sorted(needed)))
+    made = range(build.given, build.given + len(build.shapes))
+    dropped = tuple(k for k in made if k not in needed)
+    output = build.sites[cell.output].array
+    arrays = made.stop
+    return Layout(
+        template, tuple(build.shapes), build.sites, arrays, output, tuple(states), dropped
+    )
 
 
 def _fixed(build: Builder, cell: Cell, first: int, widths: Sequence[int]) -> None:
@@ -120,30 +128,49 @@ def _fixed(build: Builder, cell: Cell, first: int, widths: Sequence[int]) -> Non
         build.sites["unit", p] = Site(first + len(widths) + k, 0, 0, 0, 0)
 
 
+class Factor(NamedTuple):
+    """One side of a gradient's product: an array of the call, and where in it, in bytes."""
+
+    array: int
+    first: int
+    step: int
+    row: int
+
+
+class Block(NamedTuple):
+    """A part of a matrix's gradient, and the two rows whose products it sums."""
+
+    gradient: Gradient
+    left: Factor
+    right: Factor
+    repeats: bool  # an earlier block is of the same elements
+
+
 class Return(NamedTuple):
     """Arrays of a backward pass: those of the forward pass, the outputs' cotangent, then those of
     `shapes`."""
 
     template: Template
     shapes: tuple[tuple[int, ...], ...]
-    sites: dict[Buffer, Site]
-    summed: tuple[int, ...]  # of the new arrays, those that start at zero
-    workspace: int  # bytes that the gradients of matrices need
+    arrays: dict[Buffer, int]  # where the results are
+    summed: tuple[int, ...]  # arrays that start at zero
+    blocks: tuple[Block, ...]
+    workspace: int  # bytes that the blocks need
 
 
-def behind(
-    cell: Cell,
-    runner: Runner,
-    call: Call,
-    forward: Layout,
-    given: int,
-    strides: Sequence[int],
-    wanted: Sequence[bool],
-    overwrite: bool,
-) -> Return:
+class Ask(NamedTuple):
+    """What is asked of a backward pass: strides of the outputs' cotangent, which of xs want a
+    gradient, whether what the forward pass left may be lost."""
+
+    strides: tuple[int, ...]
+    wanted: tuple[bool, ...]
+    overwrite: bool
+
+
+def behind(cell: Cell, runner: Runner, call: Call, forward: Layout, ask: Ask) -> Return:
     """The layout of a backward pass. Given are the forward pass's arrays and the outputs'
-    cotangent, of these strides; `wanted` says for each of xs whether it gets a gradient, and
-    `overwrite` whether what the forward pass left may be lost."""
+    cotangent."""
+    given, (strides, wanted, overwrite) = forward.arrays + 1, ask
     steps, batch = call.steps, call.batch
     build = Builder(given, call, runner.dtype.itemsize)
     build.sites |= {
@@ -162,15 +189,34 @@ def behind(
         elif name == "d" and overwrite and b in cell.in_place and ("chain", b[1]) in cell.kept:
             build.sites[b] = build.sites["chain", b[1]]
         elif b in cell.summed:
-            summed.append(len(build.shapes))
-            build.still(b, build.new(batch, width), width)
+            summed.append(build.new(batch, width))
+            build.still(b, summed[-1], width)
         elif name == "d_spare" or (name == "d_x" and not wanted[b[1]]):
             build.still(b, build.new(batch, width), width)
         else:
             build.over_time(b, build.new(steps, batch, width), width)
     walked = build.walked(not call.reverse, {})
     template = runner.template(walked, steps, batch, steps)
+    arrays = {b: site.array for b, site in build.sites.items()}
+    in_order = build.walked(call.reverse, {})  # of the steps, so that mirrored runs sum alike
+    blocks = _blocks(cell, in_order, runner.dtype.itemsize)
     sizes = [
         gemm.workspace_size(steps * batch, g.rows, g.columns, runner.dtype) for g in cell.matrices
     ]
-    return Return(template, tuple(build.shapes), build.sites, tuple(summed), max(sizes, default=0))
+    return Return(
+        template, tuple(build.shapes), arrays, tuple(summed), blocks, max(sizes, default=0)
+    )
+
+
+def _blocks(cell: Cell, sites: dict[Buffer, Site], size: int) -> tuple[Block, ...]:
+    """The products that make the gradients of matrices."""
+    found: list[Block] = []
+    for g in cell.matrices:
+        left, right = (_factor(sites[p.buffer], p.column * size) for p in (g.left, g.right))
+        repeats = any(g.overlaps(other.gradient) for other in found)
+        found.append(Block(g, left, right, repeats))
+    return tuple(found)
+
+
+def _factor(site: Site, column: int) -> Factor:
+    return Factor(site.array, site.first + column, site.step, site.row)

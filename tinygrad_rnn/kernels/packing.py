@@ -12,6 +12,7 @@ import numpy as np
 
 from tinygrad_rnn.kernels import gemm, threads
 from tinygrad_rnn.kernels.machine import lanes_of
+from tinygrad_rnn.kernels.pack import packed_size
 from tinygrad_rnn.kernels.program import Matrix
 from tinygrad_rnn.kernels.runner import address, ways_for
 from tinygrad_rnn.kernels.tile import PANEL
@@ -44,7 +45,7 @@ class Packing:
         self._known: dict[int, _Packed] = {}
         self._lock = threading.Lock()
         self._panel = PANEL * lanes_of(dtype)
-        self._sizes = [gemm.packed_size(m.n_end - m.n, m.k_end - m.k, dtype) for m in parts]
+        self._sizes = [packed_size(m.n_end - m.n, m.k_end - m.k, dtype) for m in parts]
         self._call = gemm.library(dtype).function("pack", gemm.EXPORTS["pack"])
 
     def packed(self, weights: Sequence[np.ndarray], versions: Sequence[int]) -> list[np.ndarray]:
@@ -78,8 +79,12 @@ class Packing:
         k, n, width = part.k_end - part.k, part.n_end - part.n, self._panel
         source = address(weight) + part.k * stride_k + part.n * stride_n
         target, column = address(out), k * self.dtype.itemsize
+        ways = ways_for(DEAR * k * n)
+        if ways == 1:
+            self._call(source, stride_n, stride_k, n, k, target)
+            return
         tasks = []
-        for start, stop in threads.shares(-(-n // width), ways_for(DEAR * k * n)):
+        for start, stop in threads.shares(-(-n // width), ways):
             first, last = start * width, min(stop * width, n)
             given = source + first * stride_n, stride_n, stride_k, last - first, k
             tasks.append(functools.partial(self._call, *given, target + first * column))

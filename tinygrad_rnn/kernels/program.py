@@ -129,6 +129,7 @@ class Cell:
     hoisted: frozenset[Buffer]  # buffers filled or read for a stretch of time at once
     in_place: frozenset[Buffer]  # "next", "d": may be the memory they follow from
     matrices: tuple[Gradient, ...]
+    covered: frozenset[int]  # parameters whose gradients these make up entirely
     vectors: dict[int, Buffer]  # parameter -> buffer of its gradient
 
     @functools.cached_property
@@ -142,6 +143,7 @@ class Cell:
         """The buffers in which the backward pass adds up over time."""
         return tuple(b for b in self.widths if b[0] in ("total", "d_each"))
 
-    def covered(self, param: int, size: int) -> bool:
-        """Whether its parts make up the whole gradient of a parameter of `size` elements."""
-        return sum(g.rows * g.columns for g in self.matrices if g.param == param) >= size
+    @functools.cached_property
+    def totals(self) -> frozenset[Buffer]:
+        """The buffers whose sum over the batch is the gradient of a vector."""
+        return frozenset(self.vectors.values())

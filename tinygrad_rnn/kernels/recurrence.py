@@ -10,12 +10,26 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_rnn.kernels import gemm, threads
-from tinygrad_rnn.kernels.layout import Call, Layout, Return, ahead, behind
+from tinygrad_rnn.kernels.layout import Ask, Block, Call, Layout, Return, ahead, behind
 from tinygrad_rnn.kernels.packing import Packing
-from tinygrad_rnn.kernels.program import Cell, Gradient
+from tinygrad_rnn.kernels.program import Cell
 from tinygrad_rnn.kernels.runner import Runner, address, ways_for
 
+REMEMBERED = 256  # shapes of calls
 _local = threading.local()
+
+
+class Given(NamedTuple):
+    """What a sequence is computed from: xs (T, B, n), states and each (B, n), and parameters.
+
+    The version of a parameter changes when its memory does; it is -1 where nobody can know.
+    """
+
+    xs: Sequence[np.ndarray]
+    states: Sequence[np.ndarray]
+    each: Sequence[np.ndarray]
+    params: Sequence[np.ndarray]
+    versions: Sequence[int]
 
 
 class Saved(NamedTuple):
@@ -23,9 +37,8 @@ class Saved(NamedTuple):
 
     call: Call
     layout: Layout
-    arrays: list[np.ndarray | None]  # those that the backward pass does not need are gone
-    params: tuple[np.ndarray, ...]
-    versions: tuple[int, ...]
+    arrays: list[Any]  # None for those that the backward pass does not need
+    given: Given
 
 
 class Recurrence:
@@ -52,50 +65,32 @@ class Recurrence:
         return gemm.library(self.dtype).function("gradient", gemm.EXPORTS["gradient"])
 
     def forward(
-        self,
-        xs: Sequence[np.ndarray],
-        states: Sequence[np.ndarray],
-        each: Sequence[np.ndarray],
-        params: Sequence[np.ndarray],
-        versions: Sequence[int],
-        keep: bool,
-        reverse: bool,
+        self, given: Given, keep: bool, reverse: bool
     ) -> tuple[tuple[np.ndarray, ...], Saved]:
-        """(outputs (T, B, m), *last states (B, n)), and what the backward pass needs.
-
-        xs (T, B, n), states and each (B, n); the version of a parameter changes when its memory
-        does, and is -1 where nobody can know.
-        """
-        given = [*map(rows, xs), *map(rows, each), *(rows(params[p]) for p in self.cell.units)]
+        """(outputs (T, B, m), *last states (B, n)), and what the backward pass needs if `keep`."""
+        xs, states, each, params, versions = given
+        fixed = [*each, *(params[p] for p in self.cell.units)]
+        arrays: list[Any] = [rows(a) for a in (*xs, *fixed)]
         steps, batch, _ = xs[0].shape
-        call = Call(steps, batch, tuple(x.strides for x in given[: len(xs)]), keep, reverse)
+        call = Call(steps, batch, tuple(a.strides for a in arrays[: len(xs)]), keep, reverse)
         layout = self._layouts.get(call)
         if layout is None:
-            layout = self._remember(self._layouts, call, self._laid_out(call, each))
-        arrays = [*given, *(np.empty(shape, self.dtype) for shape in layout.shapes)]
+            widths = [a.shape[-1] for a in each]
+            layout = ahead(self.cell, self.ahead, call, widths, len(self.cell.units))
+            remember(self._layouts, call, layout)
+        for shape in layout.shapes:
+            arrays.append(np.empty(shape, self.dtype))
         first, last = (-1, 0) if reverse else (0, -1)
         for k, state in zip(layout.states, states, strict=True):
             arrays[k][first] = state
-        packed = self._packing.packed(params, versions)
-        self.ahead.run(layout.template, [*map(address, arrays)], [*map(address, packed)])
-        site = layout.sites[self.cell.output]
-        output = arrays[site.array]
+        self.ahead.run(layout.template, arrays, self._packing.packed(params, versions))
+        output = arrays[layout.output]
         if self.cell.output[0] == "next":
             output = output[:-1] if reverse else output[1:]
-        ends = [np.array(arrays[k][last]) for k in layout.states]
-        known = {*range(len(given)), *layout.kept}
-        left = [a if k in known else None for k, a in enumerate(arrays)]
-        return (output, *ends), Saved(call, layout, left, tuple(params), tuple(versions))
-
-    def _remember(self, store: dict[Any, Any], key: Any, value: Any) -> Any:
-        if len(store) >= 256:  # shapes that keep changing
-            store.clear()
-        store[key] = value
-        return value
-
-    def _laid_out(self, call: Call, each: Sequence[np.ndarray]) -> Layout:
-        widths = [a.shape[-1] for a in each]
-        return ahead(self.cell, self.ahead, call, widths, len(self.cell.units))
+        ends = [arrays[k][last].copy() for k in layout.states]
+        for k in layout.dropped:
+            arrays[k] = None
+        return (output, *ends), Saved(call, layout, arrays, given)
 
     def backward(
         self,
@@ -109,97 +104,105 @@ class Recurrence:
 
         `overwrite` allows it to lose what the forward pass has left.
         """
-        cell, call = self.cell, saved.call
-        xs = len(call.strides)
-        given = [*saved.arrays, rows(d_output)]
-        key = call, given[-1].strides, tuple(wanted[:xs]), overwrite
+        d_output = rows(d_output)
+        xs, params = len(saved.given.xs), saved.given.params
+        key = saved.call, Ask(d_output.strides, tuple(wanted[:xs]), overwrite)
         layout = self._returns.get(key)
         if layout is None:
-            made = behind(
-                cell, self.back, call, saved.layout, len(given), key[1], key[2], overwrite
-            )
-            layout = self._remember(self._returns, key, made)
-        arrays = [*given, *(np.empty(shape, self.dtype) for shape in layout.shapes)]
+            layout = behind(self.cell, self.back, saved.call, saved.layout, key[1])
+            remember(self._returns, key, layout)
+        arrays = [*saved.arrays, d_output]
+        for shape in layout.shapes:
+            arrays.append(np.empty(shape, self.dtype))
         for k in layout.summed:
-            arrays[len(given) + k].fill(0.0)
-        sites = layout.sites
+            arrays[k].fill(0.0)
+        where = layout.arrays
         for i, d in enumerate(d_states):
-            arrays[sites["d_next", i].array][...] = d
-        addresses = [0 if a is None else address(a) for a in arrays]
-        packed = self._back_packing.packed(saved.params, saved.versions)
-        self.back.run(layout.template, addresses, [*map(address, packed)])
+            arrays[where["d_next", i]][...] = d
+        packed = self._back_packing.packed(params, saved.given.versions)
+        self.back.run(layout.template, arrays, packed)
 
-        def of(name: str, k: int) -> np.ndarray | None:
-            return arrays[sites[name, k].array] if (name, k) in sites else None
+        def result(name: str, k: int) -> Any:
+            return arrays[where[name, k]] if (name, k) in where else None
 
-        rest = len(wanted) - len(saved.params)
-        found = [of("d_x", k) if wanted[k] else None for k in range(xs)]
-        found += [of("d_next", i) for i in range(len(d_states))]
-        found += [of("d_each", k) for k in range(rest - xs - len(d_states))]
-        vectors = {b: arrays[sites[b].array].sum(axis=0) for b in set(cell.vectors.values())}
-        for p, array in enumerate(saved.params):
-            if not wanted[rest + p]:
+        found = [result("d_x", k) if wanted[k] else None for k in range(xs)]
+        found += [result("d_next", i) for i in range(len(d_states))]
+        found += [result("d_each", k) for k in range(len(saved.given.each))]
+        return found + self._parameters(saved, layout, arrays, wanted[len(found) :])
+
+    def _parameters(
+        self, saved: Saved, layout: Return, arrays: Sequence[Any], wanted: Sequence[bool]
+    ) -> list[np.ndarray | None]:
+        """The gradients of the parameters."""
+        cell = self.cell
+        vectors = {b: arrays[layout.arrays[b]].sum(axis=0) for b in cell.totals}
+        found: list[Any] = []
+        for p, weight in enumerate(saved.given.params):
+            if not wanted[p]:
                 found.append(None)
             elif p in cell.vectors:
                 found.append(vectors[cell.vectors[p]])
+            elif p in cell.covered:
+                found.append(np.empty(weight.shape, self.dtype))
             else:
-                covered = cell.covered(p, array.size)
-                found.append(
-                    np.empty(array.shape, self.dtype)
-                    if covered
-                    else np.zeros(array.shape, self.dtype)
-                )
-        self._products(
-            [g for g in cell.matrices if wanted[rest + g.param]],
-            saved,
-            layout,
-            addresses,
-            found[rest:],
-        )
+                found.append(np.zeros(weight.shape, self.dtype))
+        blocks = [b for b in layout.blocks if wanted[b.gradient.param]]
+        self._products(blocks, saved.call, layout.workspace, arrays, found)
         return found
 
     def _products(
         self,
-        gradients: Sequence[Gradient],
-        saved: Saved,
-        layout: Return,
-        addresses: Sequence[int],
-        outs: Sequence[np.ndarray | None],
+        blocks: Sequence[Block],
+        call: Call,
+        workspace: int,
+        arrays: Sequence[Any],
+        outs: Sequence[Any],
     ) -> None:
         """Sums over time and batch of left ⊗ right, into the parameters' gradients; rows are dealt
         to threads."""
-        steps, batch, size = saved.call.steps, saved.call.batch, self.dtype.itemsize
-        ways = ways_for(sum(g.rows * g.columns for g in gradients) * steps * batch)
+        steps, batch, *_ = call
+        work = sum(b.gradient.rows * b.gradient.columns for b in blocks) * steps * batch
+        ways = ways_for(work)
         calls: list[list[tuple[int, ...]]] = [[] for _ in range(ways)]
         later: list[tuple[np.ndarray, np.ndarray]] = []
-        for k, g in enumerate(gradients):
-            out: Any = outs[g.param]
-            part = out[g.row : g.row + g.rows, g.column : g.column + g.columns]
-            if any(g.overlaps(other) for other in gradients[:k]):
+        for g, left, right, repeats in blocks:
+            part = outs[g.param]
+            if (g.rows, g.columns) != part.shape:
+                part = part[g.row : g.row + g.rows, g.column : g.column + g.columns]
+            if repeats:
                 later.append((part, np.empty(part.shape, self.dtype)))
                 part = later[-1][1]
-            operands: list[int] = []
-            for place in (g.left, g.right):
-                site = layout.sites[place.buffer]
-                at = addresses[site.array] + site.first + place.column * size
-                operands += at, site.step, site.row
-            target = part.ctypes.data, part.strides[0]
+            given = (
+                *(address(arrays[left.array]) + left.first, left.step, left.row),
+                *(address(arrays[right.array]) + right.first, right.step, right.row),
+                *(steps, batch, address(part), part.strides[0]),
+            )
             for share, (start, stop) in zip(calls, threads.shares(g.rows, ways), strict=False):
-                share.append((*operands, steps, batch, *target, start, stop, g.columns))
-        tasks = [functools.partial(_in_turn, self._gradient, c, layout.workspace) for c in calls]
-        threads.run(tasks)
+                share.append((*given, start, stop, g.columns))
+        if ways == 1:
+            _in_turn(self._gradient, calls[0], workspace)
+        else:
+            tasks = [functools.partial(_in_turn, self._gradient, c, workspace) for c in calls]
+            threads.run(tasks)
         for part, more in later:
             part += more
 
 
-def _in_turn(call: Callable[..., None], arguments: Sequence[tuple[int, ...]], bytes_: int) -> None:
-    """Make calls that share a workspace, which each thread keeps."""
+def _in_turn(call: Callable[..., None], arguments: Sequence[tuple[int, ...]], size: int) -> None:
+    """Make calls that share a workspace of some bytes, which each thread keeps."""
     memory = getattr(_local, "memory", None)
-    if memory is None or len(memory) < bytes_ + 64:
-        memory = _local.memory = np.empty(bytes_ + 64, np.uint8)
+    if memory is None or len(memory) < size + 64:
+        memory = _local.memory = np.empty(size + 64, np.uint8)
     aligned = -(-address(memory) // 64) * 64
     for given in arguments:
         call(*given, aligned)
+
+
+def remember(store: dict[Any, Any], key: Any, value: Any) -> None:
+    """Keep a value, among not too many."""
+    if len(store) >= REMEMBERED:
+        store.clear()
+    store[key] = value
 
 
 def rows(array: np.ndarray) -> np.ndarray:

@@ -36,12 +36,12 @@ class Site(NamedTuple):
         return self._replace(first=first, step=-self.step, stretch=-self.stretch)
 
 
-def address(array: np.ndarray) -> int:
+def address(array: Any) -> int:
     """Where an array's memory begins."""
     try:
         return ctypes.addressof(ctypes.c_char.from_buffer(array))
     except (TypeError, ValueError):  # read-only, empty or strided
-        return array.ctypes.data
+        return int(array.ctypes.data)
 
 
 def ways_for(work: int) -> int:
@@ -87,11 +87,15 @@ class Runner:
         arrays = np.array([s.array for s in found], np.intp)
         return Template(np.array(table, np.int64), arrays, batch, self._work * steps * batch)
 
-    def run(self, template: Template, addresses: Sequence[int], packed: Sequence[int]) -> None:
-        """All steps for all items of the batch, dealt to threads."""
+    def run(
+        self, template: Template, arrays: Sequence[np.ndarray | None], packed: Sequence[np.ndarray]
+    ) -> None:
+        """All steps for all items of the batch, dealt to threads. `arrays` are the call's, None
+        where no place is in one."""
         table = template.table.copy()
+        addresses = [0 if a is None else address(a) for a in arrays]
         table[len(HEAD) : len(HEAD) + len(template.arrays)] += np.array(addresses)[template.arrays]
-        table[self._packed : self._packed + len(packed)] = packed
+        table[self._packed : self._packed + len(packed)] = [address(a) for a in packed]
         at = address(table)
         shares = threads.shares(template.batch, ways_for(template.work))
         if len(shares) == 1:

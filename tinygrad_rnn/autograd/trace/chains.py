@@ -80,4 +80,5 @@ class Chains:
 
     def of(self, leaf: Atom) -> Chain:
         """The chain behind a leaf."""
-        return self.all[leaf.extra[1]]
+        index: int = leaf.extra[1]
+        return self.all[index]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from tinygrad_rnn.autograd.trace.atoms import Atom
 from tinygrad_rnn.autograd.trace.chains import Chains
@@ -24,8 +25,8 @@ from tinygrad_rnn.kernels.program import (
 MADE = ("chain", "row", "state", "next", "out")  # by the forward pass
 
 
-def lowered(traced: Traced) -> Cell:
-    """The programs of a cell."""
+def lowered(traced: Traced, sizes: Sequence[int]) -> Cell:
+    """The programs of a cell, whose parameters have so many elements."""
     chains = Chains(traced.atoms)
     forward = _Forward(traced, chains)
     backward = _Backward(traced, chains, forward)
@@ -39,6 +40,9 @@ def lowered(traced: Traced) -> Cell:
         outer = any(("chain", n) in (g.left.buffer, g.right.buffer) for g in backward.matrices)
         if kind == "d" and not outer and backward.staging.in_place(("chain", n), ("d", n)):
             safe.add(("d", n))
+    areas: Counter[int] = Counter()
+    for g in backward.matrices:
+        areas[g.param] += g.rows * g.columns
     return Cell(
         forward.program,
         backward.program,
@@ -48,6 +52,7 @@ def lowered(traced: Traced) -> Cell:
         frozenset(forward.staging.spanned() | backward.staging.spanned()),
         frozenset(safe),
         tuple(backward.matrices),
+        frozenset(p for p, size in enumerate(sizes) if areas[p] == size),
         backward.vectors,
     )
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from tinygrad_rnn.autograd.trace.atoms import Atom
 from tinygrad_rnn.autograd.trace.chains import Chains
-from tinygrad_rnn.autograd.trace.timing import BEFORE, LOOP, Time, Timing, used
+from tinygrad_rnn.autograd.trace.timing import AFTER, BEFORE, LOOP, Time, Timing, used
 from tinygrad_rnn.kernels.program import (
     Buffer,
     Code,
@@ -81,8 +81,10 @@ class Staging:
         buffer named `rows`; chains, and those that are to be kept, to one named `sums`."""
         wanted = [*(o.atom for o in outputs), *(preferred or ()), *lasting]
         stored, targets = self._direct(outputs, wanted)
+        added = {self.held[chain] for chain in targets}
         for o in stored:
-            if o.place.buffer[0] in ("next", "out") and o.atom.args:
+            lasts = o.place.buffer[0] in ("next", "out") and o.place not in added and o.atom.args
+            if lasts and self.timing.time(o.atom)[0] != BEFORE:
                 self.held.setdefault(o.atom, o.place)
         roots = [*wanted, *targets]
         chains = [a for a in self.timing.behind(roots) if self.timing.is_open(a)]
@@ -95,11 +97,30 @@ class Staging:
                 self.widths.setdefault(place.buffer, operand.width)
                 if self.timing.time(operand)[0] == BEFORE:
                     self.hoisted.add(place.buffer)
+        for atom in self._fading(stored):
+            self.held[atom] = Place((rows, len(self.widths)))
+            stored.append(Output(atom, self.held[atom]))
+            self.widths[self.held[atom].buffer] = atom.width
         self._place_chains([c for c in chains if c not in targets], sums)
         links = self._links(chains, targets)
-        parts = self._stages(links, stored)
-        code = Code(*parts, len(self._places), len(self._matrices), len(self._sizes))
+        before, loop, after = self._stages(links, stored)
+        sizes = len(self._places), len(self._matrices), len(self._sizes)
+        code = Code(before, loop, after, *sizes)
         return Program(code, tuple(self._places), tuple(self._matrices), tuple(self._sizes))
+
+    def _fading(self, stored: Sequence[Output]) -> list[Atom]:
+        """What code after the loop reads of the carried cotangents, which are gone by then."""
+        late = [o.atom for o in stored if self._storing(o.atom, o.place)[0] == AFTER]
+        found: dict[Atom, None] = {}
+        seen, stack = set(late), late
+        while stack:
+            for a in stack.pop().args:
+                if a not in seen and a not in self.held:
+                    seen.add(a)
+                    stack.append(a)
+                    if any(b.op == "leaf" and b.extra[0] == "d_state" for b in a.args):
+                        found[a] = None
+        return list(found)
 
     def _direct(
         self, outputs: Sequence[Output], wanted: Sequence[Atom]
@@ -193,7 +214,8 @@ class Staging:
             for read in (r for r in self.reads if r.place.buffer == before):
                 start, stop = write.place.column, write.place.column + write.width
                 apart = read.place.column >= stop or read.place.column + read.width <= start
-                same = read.moment == write.moment and read.place.column == start
+                pointwise = read.moment == write.moment and write.moment[2] >= 0
+                same = pointwise and read.place.column == start
                 if not apart and not same and read.moment >= write.moment:
                     return False
         return True

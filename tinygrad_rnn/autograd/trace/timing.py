@@ -72,7 +72,8 @@ class Timing:
     def moment(self, chain: Atom, operand: Atom) -> Time:
         """When a product of a chain can run: once its operand is in memory."""
         phase, stage = self._times[operand] if operand in self._times else self.time(operand)
-        ready = stage + (1 if operand.op != "leaf" and operand not in self.given else 0)
+        there = operand in self.given or (operand.op == "leaf" and not self.is_open(operand))
+        ready = stage if there else stage + 1
         if not self.depends(operand):
             return BEFORE, ready
         if chain not in self._carried:

@@ -29,7 +29,7 @@ class Symbol(Tensor):
         raise Untraceable("it looks at the values of a tensor")
 
     numpy = item = tolist = backward = detach = _looked
-    __bool__ = __float__ = __int__ = __index__ = __array__ = _looked  # type: ignore[assignment]
+    __bool__ = __float__ = __int__ = __index__ = __array__ = _looked
 
 
 class Shapes(NamedTuple):
@@ -63,13 +63,13 @@ class Watcher:
     def given(self, meaning: Any, shape: tuple[int, ...], dtype: np.dtype, grad: bool) -> Tensor:
         """A Symbol for an input of the step."""
         value = Tensor(np.zeros(shape, dtype), requires_grad=grad)
-        return self.keep(value, meaning)
+        self.keep(value, meaning)
+        return value
 
-    def keep(self, value: Any, meaning: Any) -> Any:
+    def keep(self, value: Any, meaning: Any) -> None:
         self.known[id(value._data)] = (value._data, meaning)
         if type(value) is Tensor:
             value.__class__ = Symbol
-        return value
 
     def meaning(self, value: Any) -> Any:
         """What an argument of an op stands for."""
@@ -85,7 +85,7 @@ class Watcher:
         return value
 
     def _number(self, array: np.ndarray) -> Row:
-        if array.ndim == 0:
+        if self.backward and array.ndim == 0:
             return self.meanings.number(float(array))
         if self.backward and not array.any():
             return Row((self.meanings.atoms.constant(0.0, array.shape[-1]),))
@@ -96,7 +96,7 @@ class Watcher:
         arguments = [self.meaning(v) for v in inputs]
         if self.meanings.is_pointwise(name):
             arguments = [
-                self.meanings.number(v) if isinstance(v, (bool, int, float, np.number)) else v
+                self.meanings.number(float(v)) if isinstance(v, (int, float, np.number)) else v
                 for v in arguments
             ]
         result = self.meanings.result(name, arguments, outputs[0]._data.shape)
@@ -143,54 +143,27 @@ def _traced(
     batch: int,
 ) -> Traced:
     watcher = Watcher(pointwise)
-    leaf = watcher.meanings.atoms.leaf
-
-    rows: dict[str, list[Tensor]] = {"x": [], "state": [], "each": []}
-    for kind, widths in zip(rows, (shapes.xs, shapes.states, shapes.each), strict=True):
-        for k, n in enumerate(widths):
-            live = sum(map(len, rows.values())) not in shapes.fixed
-            rows[kind].append(watcher.given(Row((leaf(kind, k, n),)), (batch, n), dtype, live))
-    xs, states, each = rows.values()
-    params = [
-        watcher.given(
-            Row((leaf("unit", k, s[0]),), unit=True)
-            if len(s) == 1
-            else Matrix(k, (0, s[0]), (0, s[1])),
-            s,
-            dtype,
-            True,
-        )
-        for k, s in enumerate(shapes.params)
-    ]
+    given = _given(watcher, shapes, dtype, batch)
+    xs, states, each, params = given.values()
     with (
         switched(recording=True, definitions=True, observers=(*MODE.get().observers, watcher)),
         np.errstate(all="ignore"),
     ):
-        x, state = (
-            tuple(xs) if shapes.several else xs[0],
-            tuple(states) if shapes.paired else states[0],
-        )
-        result: Any = step(x, state, *each, *params)
-        output, after = result if isinstance(result, tuple) and len(result) == 2 else (None, None)
+        x = tuple(xs) if shapes.several else xs[0]
+        result: Any = step(x, tuple(states) if shapes.paired else states[0], *each, *params)
+        if not isinstance(result, tuple) or len(result) != 2:
+            result = None, None
+        output, after = result
         news = after if isinstance(after, tuple) else (after,)
-        _check(output, news, states)
+        _check(output, news, states, shapes.paired == isinstance(after, tuple))
         watcher.backward = True
-        cotangents = [
-            watcher.given(Row((leaf("d_out", 0, output.shape[-1]),)), output.shape, dtype, False),
-            *(
-                watcher.given(
-                    watcher.meanings.copied("d_state", k, v.shape[-1]), v.shape, dtype, False
-                )
-                for k, v in enumerate(news)
-            ),
-        ]
         inputs = {
             (kind, k): v
-            for kind, group in (*rows.items(), ("param", params))
+            for kind, group in given.items()
             for k, v in enumerate(group)
             if v.requires_grad
         }
-        found = _gradients([output, *news], cotangents, inputs)
+        found = _gradients([output, *news], _cotangents(watcher, output, news), inputs)
     return Traced(
         watcher.meaning(output),
         tuple(map(watcher.meaning, news)),
@@ -199,13 +172,38 @@ def _traced(
     )
 
 
-def _check(output: Any, news: Sequence[Any], states: Sequence[Tensor]) -> None:
+def _given(
+    watcher: Watcher, shapes: Shapes, dtype: np.dtype, batch: int
+) -> dict[str, list[Tensor]]:
+    """Symbols for all that a step is given, by kind."""
+    leaf = watcher.meanings.atoms.leaf
+    found: dict[str, list[Tensor]] = {"x": [], "state": [], "each": [], "param": []}
+    for kind, widths in zip(found, (shapes.xs, shapes.states, shapes.each), strict=False):
+        for k, n in enumerate(widths):
+            live = sum(map(len, found.values())) not in shapes.fixed
+            found[kind].append(watcher.given(Row((leaf(kind, k, n),)), (batch, n), dtype, live))
+    for k, shape in enumerate(shapes.params):
+        vector = Row((leaf("unit", k, shape[0]),), unit=True)
+        meaning = vector if len(shape) == 1 else Matrix(k, (0, shape[0]), (0, shape[1]))
+        found["param"].append(watcher.given(meaning, shape, dtype, True))
+    return found
+
+
+def _cotangents(watcher: Watcher, output: Tensor, news: Sequence[Tensor]) -> list[Tensor]:
+    """Symbols for the cotangents of the output and of the new states."""
+    meanings = [Row((watcher.meanings.atoms.leaf("d_out", 0, output.shape[-1]),))]
+    meanings += [watcher.meanings.copied("d_state", k, v.shape[-1]) for k, v in enumerate(news)]
+    pairs = zip((output, *news), meanings, strict=True)
+    return [watcher.given(meaning, v.shape, v.dtype, False) for v, meaning in pairs]
+
+
+def _check(output: Any, news: Sequence[Any], states: Sequence[Tensor], alike: bool) -> None:
     """The step returned (output, new state) of rows, the states as wide as before."""
     for v in (output, *news):
         if not isinstance(v, Symbol) or v.ndim != 2 or v.dtype != states[0].dtype:
             raise Untraceable("it does not return (output, new state) of rows it computed")
-    if [v.shape for v in news] != [v.shape for v in states]:
-        raise Untraceable("its new state has other shapes than the state it was given")
+    if not alike or [v.shape for v in news] != [v.shape for v in states]:
+        raise Untraceable("its new state has another form than the state it was given")
 
 
 def _gradients(

@@ -1,0 +1,217 @@
+"""Steps that cannot be compiled run by their definition, with one warning that names the line."""
+
+import operator
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import tinygrad_rnn as tg
+from tinygrad_rnn.autograd.trace.atoms import Untraceable
+
+OUTSIDE = tg.Tensor(np.full((1, 4), 0.5), requires_grad=True)
+SCALE = tg.Tensor(0.5, requires_grad=True)
+DRAWN = np.random.default_rng(0)
+
+
+def truth(x, h, w):
+    if h[0, 0] > -9.0:  # here
+        h = tg.tanh(x + tg.linear(h, w))
+    return h, h
+
+
+def number(x, h, w):
+    h = tg.tanh(x + tg.linear(h, w) * float(h.shape[1] + 0.0 * h.sum()))  # here
+    return h, h
+
+
+def array(x, h, w):
+    assert np.asarray(h).ndim == 2  # here
+    h = tg.tanh(x + tg.linear(h, w))
+    return h, h
+
+
+def item(x, h, w):
+    h = tg.tanh(x + tg.linear(h, w) * h[0, 0].item())  # here
+    return h, h
+
+
+def closure(x, h, w):
+    h = tg.tanh(x + tg.linear(h, w) * OUTSIDE)  # here
+    return h, h
+
+
+def closed_number(x, h, w):
+    h = tg.tanh(x + tg.linear(h, w) * SCALE)  # here
+    return h, h
+
+
+def batch(x, h, w):
+    h = tg.tanh(x + tg.linear(h, w) / h.shape[0])
+    return h, h
+
+
+def op(x, h, w):
+    h = tg.tanh(x + tg.cumsum(tg.linear(h, w), axis=-1))  # here
+    return h, h
+
+
+def sum_of_units(x, h, w):
+    h = tg.tanh(x + tg.linear(h, w) + tg.sum(h, axis=-1, keepdims=True))  # here
+    return h, h
+
+
+def randomness(x, h, w):
+    h = tg.tanh(x + tg.linear(h, w) * DRAWN.random(h.shape).round(0))  # here
+    return h, h
+
+
+def random_number(x, h, w):
+    h = tg.tanh(x + tg.linear(h, w) * DRAWN.random())
+    return h, h
+
+
+def scaled_matrix(x, h, w):
+    h = tg.tanh(x + tg.linear(h, 2.0 * w))  # here
+    return h, h
+
+
+def no_pair(x, h, w):
+    return tg.tanh(x + tg.linear(h, w)), (h, h)
+
+
+def tuple_of_one(x, h, w):
+    h = tg.tanh(x + tg.linear(h, w))
+    return h, (h,)
+
+
+def power(x, h, w):
+    h = tg.sigmoid(x + tg.linear(h, w)) ** 0.3  # here
+    return h, h
+
+
+STEPS = [
+    truth,
+    number,
+    array,
+    item,
+    closure,
+    closed_number,
+    batch,
+    op,
+    sum_of_units,
+    randomness,
+    random_number,
+    scaled_matrix,
+    power,
+]
+ALL = pytest.mark.parametrize("step", STEPS, ids=lambda f: f.__name__)
+
+
+def inputs():
+    rng = np.random.default_rng(1)
+    shapes = ((3, 2, 4), (2, 4), (4, 4))
+    return [tg.Tensor(rng.standard_normal(s), requires_grad=True) for s in shapes]
+
+
+def results(step):
+    DRAWN.bit_generator.state = np.random.default_rng(0).bit_generator.state
+    x, h, w = leaves = inputs()
+    outputs, last = tg.scan(step, x, h, (w,))
+    return [outputs, last, *tg.grad(outputs.sum() + last.sum(), leaves)]
+
+
+@ALL
+def test_one_warning_that_names_the_line(step, monkeypatch):
+    monkeypatch.delenv("TINYGRAD_RNN_STRICT", raising=False)
+    cell, expected = tg.cell(step), results(step)
+    with pytest.warns(RuntimeWarning, match=f"^{step.__name__} runs by its definition") as seen:
+        results(cell)
+        found = results(cell)
+    assert len(seen) == 1
+    for f, e in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(f.numpy(), e.numpy())
+    source = Path(__file__).read_text().splitlines()
+    first = step.__code__.co_firstlineno
+    end = next(k for k in range(first, len(source)) if source[k].startswith("    return"))
+    marked = [k + 1 for k in range(first, end) if source[k].endswith("# here")]
+    message = str(seen[0].message)
+    assert all(f"{__file__}:{line}: " in message for line in marked), message
+
+
+@ALL
+def test_strictly_it_raises(step):
+    assert os.environ["TINYGRAD_RNN_STRICT"] == "1"
+    for _ in range(2):
+        with pytest.raises((Untraceable, RuntimeError)):
+            results(tg.cell(step))
+
+
+METHODS = ("item", "numpy", "tolist", "detach", "backward")
+LOOKS = (bool, float, int, np.asarray, *map(operator.methodcaller, METHODS))
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_values_are_not_looked_at(look):
+    def step(x, h, w):
+        look(h)
+        return x, h
+
+    with pytest.raises(Untraceable, match="looks at the values"):
+        results(tg.cell(step))
+
+
+@pytest.mark.parametrize("step", (no_pair, tuple_of_one), ids=lambda f: f.__name__)
+def test_new_state_of_another_form(step):
+    with pytest.raises(Untraceable, match="state"):
+        results(tg.cell(step))
+
+
+def test_other_widths_are_tried_again(monkeypatch):
+    monkeypatch.delenv("TINYGRAD_RNN_STRICT", raising=False)
+
+    @tg.cell
+    def sometimes(x, h, w):
+        h = tg.tanh(x + (tg.cumsum(h, axis=-1) if h.shape[-1] == 4 else tg.linear(h, w)))
+        return h, h
+
+    with pytest.warns(RuntimeWarning, match="cumsum"):
+        tg.scan(sometimes, tg.ones(3, 2, 4), tg.ones(2, 4), (tg.ones(4, 4),))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tg.scan(sometimes, tg.ones(3, 2, 5), tg.ones(2, 5), (tg.ones(5, 5),))
+
+
+def test_definitions_compile_nothing():
+    cell = tg.cell(op)  # would raise
+    with tg.definitions():
+        results(cell)
+    assert not cell._compiled
+
+
+PLAIN = """
+import numpy as np, sys, tinygrad_rnn as tg
+layer = tg.nn.LSTM(3, 4, rng=np.random.default_rng(0))
+x = tg.Tensor(np.ones((5, 2, 3), np.float32), requires_grad=True)
+y, _ = layer(x)
+y.sum().backward()
+assert x.grad.numpy().any()
+print("llvmlite" in sys.modules, np.float64(y.numpy()).sum())
+"""
+
+
+def test_without_jit_everything_runs_by_definition():
+    printed = []
+    for off in ("1", "0"):
+        environment = {**os.environ, "NUMBA_DISABLE_JIT": off}
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-c", PLAIN], env=environment, capture_output=True
+        )
+        assert not done.returncode, done.stderr
+        printed.append(done.stdout.split())
+    assert [p[0] for p in printed] == [b"False", b"True"]
+    np.testing.assert_allclose(float(printed[0][1]), float(printed[1][1]), rtol=1e-5)
