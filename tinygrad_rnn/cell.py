@@ -16,10 +16,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinygrad_rnn.autograd import writes
 from tinygrad_rnn.autograd.fused import fused
+from tinygrad_rnn.autograd.graph import Value
 from tinygrad_rnn.autograd.trace.lowering import lowered
 from tinygrad_rnn.autograd.trace.watch import Shapes, traced
-from tinygrad_rnn.kernels.recurrence import Given, Recurrence, Saved
+from tinygrad_rnn.kernels.sequence.recurrence import Given, Recurrence, Saved
 
 
 class Cell:
@@ -40,35 +42,23 @@ class Cell:
     def __repr__(self) -> str:
         return f"cell({self.step!r})"
 
-    def compiled(
-        self,
-        arrays: Sequence[np.ndarray],
-        counts: tuple[int, int, int],
-        several: bool,
-        paired: bool,
-        fixed: tuple[int, ...] = (),
-    ) -> Recurrence | None:
-        """Its compiled form for (*xs, *states, *each, *params), of which those at `fixed` get no
-        gradient, or None if it can only run by its definition."""
-        rest = sum(counts)
+    def compiled(self, inputs: Inputs, roles: Roles) -> Recurrence | None:
+        """Its compiled form for such inputs, or None if it can only run by its definition."""
+        arrays, rest = inputs.arrays, roles.xs + roles.states + roles.each
         key = (
-            *[(a.dtype.char, a.ndim, a.shape[-1]) for a in arrays[:rest]],
+            *[(a.dtype.char, a.shape[-1]) for a in arrays[:rest]],
             *[(a.dtype.char, a.shape) for a in arrays[rest:]],
-            counts,
-            several,
-            paired,
-            fixed,
+            roles,
+            inputs.fixed,
         )
         if key not in self._compiled:
-            xs, states, each, params = parts(arrays, counts)
-            shapes = Shapes(
-                *(tuple(a.shape[-1] for a in group) for group in (xs, states, each)),
-                tuple(a.shape for a in params),
-                several,
-                paired,
-                fixed,
+            xs, states, each = (
+                tuple(a.shape[-1] for a in group) for group in roles.parts(arrays)[:3]
             )
-            self._compiled[key] = self._attempt(shapes, arrays) if suits(arrays, rest) else None
+            params = tuple(a.shape for a in arrays[rest:])
+            shapes = Shapes(xs, states, each, params, roles.several, roles.paired, inputs.fixed)
+            suits = all(a.ndim in (1, 2) for a in arrays[rest:])
+            self._compiled[key] = self._attempt(shapes, arrays) if suits else None
         return self._compiled[key]
 
     def _attempt(self, shapes: Shapes, arrays: Sequence[np.ndarray]) -> Recurrence | None:
@@ -93,11 +83,11 @@ class Cell:
     def _line(self, error: Exception) -> str:
         """The line of the step that is to blame."""
         code = getattr(self.step, "__code__", None)
-        frames = traceback.extract_tb(error.__traceback__)
-        for frame in reversed(frames) if code else ():
-            if frame.filename == code.co_filename and frame.lineno:
-                return f" ({frame.filename}:{frame.lineno}: {frame.line})"
-        return ""
+        file = code.co_filename if code else None
+        for frame in reversed(traceback.extract_tb(error.__traceback__)):
+            if frame.filename == file and frame.lineno:
+                return f" ({file}:{frame.lineno}: {frame.line})"
+        return f" ({file}:{code.co_firstlineno})" if code else ""
 
 
 def cell(step: Callable[..., Any]) -> Cell:
@@ -106,7 +96,8 @@ def cell(step: Callable[..., Any]) -> Cell:
     Matrices (m, n) and per-unit vectors (n,) are given as `params`. A step may use linear with or
     without a bias, products of rows with matrices, split and concatenate on the last axis, split
     of a matrix on axis 0, and pointwise ops. Any other step works too, by its definition, and a
-    warning says why. The same lines give the step itself, and its derivatives of any order.
+    warning says why. The same lines give the step itself, and its derivatives of any order. Python
+    numbers that a step reads from outside are what they were when it was first scanned.
 
     >>> import tinygrad_rnn as tg
     >>> @tg.cell
@@ -121,12 +112,59 @@ def cell(step: Callable[..., Any]) -> Cell:
     return step if isinstance(step, Cell) else Cell(step)
 
 
-def suits(arrays: Sequence[np.ndarray], rows: int) -> bool:
-    """Whether kernels can work on arrays: one floating-point dtype, and after `rows` of them
-    matrices and vectors."""
-    first = arrays[0].dtype
-    known = all(a.ndim in (1, 2) for a in arrays[rows:])
-    return known and first.kind == "f" and all(a.dtype == first for a in arrays)
+class Roles(NamedTuple):
+    """What the inputs of a scan are: so many xs, states and each, then parameters; whether the
+    step gets a tuple of xs, and of states."""
+
+    xs: int
+    states: int
+    each: int
+    several: bool
+    paired: bool
+
+    def parts(self, values: Sequence[Any]) -> list[Sequence[Any]]:
+        """The xs, states, each and parameters among the values of a call."""
+        found = []
+        for n in self[:3]:
+            found.append(values[:n])
+            values = values[n:]
+        return [*found, values]
+
+
+class Inputs(NamedTuple):
+    """The arrays of a call, and what else compiled code must know of its inputs."""
+
+    arrays: list[np.ndarray]
+    versions: tuple[int, ...]  # of the parameters' memory
+    fixed: tuple[int, ...]  # masks: inputs of width 1 that want no gradient
+    live: bool  # whether any wants one
+
+
+def inspected(values: Sequence[Any], roles: Roles, batch: int) -> Inputs | None:
+    """The inputs of a call, or None if kernels do not apply: they take arrays of one floating-point
+    dtype, and states and each of the batch's size."""
+    rows = roles.xs + roles.states + roles.each
+    tensors = live = False
+    arrays: list[np.ndarray] = []
+    versions: list[int] = []
+    fixed: list[int] = []
+    for k, value in enumerate(values):
+        wants, array = False, value
+        if isinstance(value, Value):
+            array, wants, tensors = value._data, value._node is not None, True
+            live = live or wants
+        if type(array) is not np.ndarray or array.dtype != (arrays or [array])[0].dtype:
+            return None
+        if k >= rows:
+            versions.append(writes.version(value) if isinstance(value, Value) else -1)
+        elif k >= roles.xs and (array.ndim != 2 or array.shape[0] != batch):
+            return None
+        elif array.shape[-1] == 1 and not wants and not roles.xs <= k < roles.xs + roles.states:
+            fixed.append(k)
+        arrays.append(array)
+    if not tensors or arrays[0].dtype.kind != "f":
+        return None
+    return Inputs(arrays, tuple(versions), tuple(fixed), live)
 
 
 class Call(NamedTuple):
@@ -134,23 +172,15 @@ class Call(NamedTuple):
 
     recurrence: Recurrence
     definition: Callable[..., Any]  # of the same inputs
-    counts: tuple[int, int, int]  # of xs, states and each
-    versions: tuple[int, ...]  # of the parameters' memory
+    roles: Roles
+    versions: tuple[int, ...]
     keep: bool  # whether a backward pass may follow
     reverse: bool
 
 
-def parts(values: Sequence[Any], counts: tuple[int, int, int]) -> list[Sequence[Any]]:
-    """The values of a call, by their role: xs, states, each and parameters."""
-    found = []
-    for n in counts:
-        found.append(values[:n])
-        values = values[n:]
-    return [*found, values]
-
-
 def _forward(*arrays: np.ndarray, call: Call) -> tuple[Any, tuple[Call, Saved]]:
-    given = Given(*parts(arrays, call.counts), call.versions)
+    xs, states, each, params = call.roles.parts(arrays)
+    given = Given(xs, states, each, params, call.versions)
     outputs, saved = call.recurrence.forward(given, call.keep, call.reverse)
     return outputs, (call, saved)
 

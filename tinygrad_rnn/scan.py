@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autograd import writes
-from tinygrad_rnn.autograd.graph import MODE, Array, Value, no_grad, shape_of, switched
+from tinygrad_rnn.autograd.graph import MODE, Array, no_grad, shape_of, switched
 from tinygrad_rnn.autograd.ops.elementwise import where
 from tinygrad_rnn.autograd.ops.shape import stack, unstack
 from tinygrad_rnn.autograd.tensor import Tensor
-from tinygrad_rnn.cell import Call, Cell, parts, scanned
+from tinygrad_rnn.cell import Call, Cell, Roles, inspected, scanned
 
 Step = Callable[..., tuple[Array, Any]]
 
@@ -141,54 +141,31 @@ def _compiled(
 ) -> tuple[Any, Any] | None:
     """The scan of a cell by its kernels, or None where they do not apply."""
     mode = MODE.get()
+    if mode.definitions:
+        return None
     paired = isinstance(state, tuple)
-    values = (*arrays, *(state if paired else (state,)), *each, *params)
-    counts = len(arrays), len(values) - len(arrays) - len(each) - len(params), len(each)
-    first_param, batch = len(values) - len(params), shape_of(arrays[0])[1]
-    data: list[np.ndarray] = []
-    versions: list[int] = []
-    tensors = live = False
-    states = range(len(arrays), first_param - len(each))
-    fixed: list[int] = []  # masks: the gradient of a row of width 1 is a sum over units
-    for k, v in enumerate(values):
-        version, wants = -1, False
-        if isinstance(v, Value):
-            wants = v._node is not None
-            tensors, live = True, live or wants
-            if k >= first_param:
-                version = writes.version(v)
-            v = v._data
-        if type(v) is not np.ndarray:
-            return None
-        if k >= first_param:
-            versions.append(version)
-        elif k >= len(arrays) and (v.ndim != 2 or v.shape[0] != batch):
-            return None
-        elif v.shape[-1] == 1 and k not in states and not wants:
-            fixed.append(k)
-        data.append(v)
-    if mode.definitions or not tensors:
+    states = state if paired else (state,)
+    values = (*arrays, *states, *each, *params)
+    roles = Roles(len(arrays), len(states), len(each), several, paired)
+    inputs = inspected(values, roles, shape_of(arrays[0])[1])
+    recurrence = step.compiled(inputs, roles) if inputs else None
+    if inputs is None or recurrence is None:
         return None
-    recurrence = step.compiled(data, counts, several, paired, tuple(fixed))
-    if recurrence is None:
-        return None
-
-    def definition(*inputs: Any) -> tuple[Any, ...]:
-        with switched(definitions=True):
-            xs, first, rows, weights = parts(inputs, counts)
-            output, last = scan(
-                step,
-                tuple(xs) if several else xs[0],
-                tuple(first) if paired else first[0],
-                weights,
-                each=rows,
-                reverse=reverse,
-            )
-        return output, *(last if paired else (last,))
-
-    call = Call(recurrence, definition, counts, tuple(versions), mode.recording and live, reverse)
+    definition = functools.partial(_definition, step, roles, reverse)
+    keep = mode.recording and inputs.live
+    call = Call(recurrence, definition, roles, inputs.versions, keep, reverse)
     outputs, *last = scanned(*values, call=call)
     return outputs, tuple(last) if paired else last[0]
+
+
+def _definition(step: Cell, roles: Roles, reverse: bool, *inputs: Any) -> tuple[Any, ...]:
+    """The same scan, as a loop."""
+    xs, states, each, params = roles.parts(inputs)
+    x = tuple(xs) if roles.several else xs[0]
+    state = tuple(states) if roles.paired else states[0]
+    with switched(definitions=True):
+        outputs, last = scan(step, x, state, params, each=each, reverse=reverse)
+    return outputs, *(last if roles.paired else (last,))
 
 
 @no_grad

@@ -6,7 +6,7 @@ import pytest
 import tinygrad_rnn as tg
 from tests.cells.runs import arrays, close, identical, informative, made, widths
 from tests.cells.table import CELLS
-from tinygrad_rnn.kernels import recurrence, runner
+from tinygrad_rnn.kernels.sequence import recurrence, runner
 
 ALL = pytest.mark.parametrize("name", CELLS)
 DTYPES = pytest.mark.parametrize("dtype", ("float64", "float32"))

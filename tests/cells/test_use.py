@@ -13,7 +13,7 @@ import pytest
 import tinygrad_rnn as tg
 from tests.cells.runs import arrays, close, identical, made, widths
 from tests.cells.table import CELLS
-from tinygrad_rnn.kernels import runner
+from tinygrad_rnn.kernels.sequence import runner
 from tinygrad_rnn.nn import cells
 
 ALL = pytest.mark.parametrize("name", CELLS)
@@ -110,7 +110,7 @@ def test_weights_made_anew_at_every_call():
 
 FORKING = """
 import os, numpy as np, tinygrad_rnn as tg
-from tinygrad_rnn.kernels import runner
+from tinygrad_rnn.kernels.sequence import runner
 runner.WORTH = 0
 tg.set_num_threads(2)
 layer = tg.nn.LSTM(3, 20, rng=np.random.default_rng(0))

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from tinygrad_rnn.autograd.op import PRIMITIVES
-from tinygrad_rnn.kernels.elementary import POINTWISE
 from tinygrad_rnn.kernels.emit import Module
-from tinygrad_rnn.kernels.lanes import Lane
 from tinygrad_rnn.kernels.machine import Library
+from tinygrad_rnn.kernels.pointwise.lanes import Lane
+from tinygrad_rnn.kernels.pointwise.table import POINTWISE
 
 WIDTHS = (4, 8, 16)
 DTYPES = (np.float32, np.float64)

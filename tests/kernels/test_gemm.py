@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinygrad_rnn.kernels import gemm
+from tinygrad_rnn.kernels.gemm import product as gemm
+from tinygrad_rnn.kernels.gemm.tile import PANEL
 from tinygrad_rnn.kernels.machine import lanes_of
-from tinygrad_rnn.kernels.tile import PANEL
 
 DTYPES = [np.float32, np.float64]
 SIZES = st.integers(0, 13) | st.sampled_from([15, 16, 17, 31, 33, 47, 63, 64, 65, 100, 129, 150])

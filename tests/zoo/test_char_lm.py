@@ -206,6 +206,33 @@ def test_one_blas_thread_trains_and_the_setting_comes_back(monkeypatch):
     assert threads() == before
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+def test_the_layers_as_one_cell_are_the_layers_one_after_the_other(layers, dropout):
+    recipe = char_lm.Recipe(hidden=7, embedding=5, layers=layers, dropout=dropout)
+    model = char_lm.Run(recipe, "", "", "", "abcdefg").model
+    ids = np.random.default_rng(2).integers(7, size=(2, 6, 3))
+    mask, found = char_lm.mask(recipe, 1, 6, 3), []
+    assert (mask is None) == (dropout == 0)
+
+    def apart(ids, state):
+        hidden, state = model.lstm(model.embedding(ids), state)
+        return model.output(hidden if mask is None else hidden * mask), state
+
+    for way in (lambda ids, state: model(ids, state, mask), apart):
+        state, total = None, 0.0
+        model.zero_grad()
+        for part in ids:  # the state is carried
+            logits, state = way(part, state)
+            total = total + (logits * logits).sum()
+        total.backward()
+        found.append([logits.numpy(), *(p.grad.numpy() for p in model.parameters())])
+    assert len(found[0]) == 4 + 4 * layers
+    for fast, slow in zip(*found, strict=True):
+        assert np.abs(slow).max() > 0
+        np.testing.assert_allclose(fast, slow, rtol=1e-4, atol=1e-4 * np.abs(slow).max())
+
+
 # Stop and go on.
 
 DRIVER = """
@@ -266,6 +293,32 @@ def test_a_run_killed_five_times_ends_as_one_that_was_not(capsys):
     undisturbed = capsys.readouterr().out.splitlines()[-1]
     same, last, happened = killed_trial(random.Random(3), capsys, "killed")
     assert same and last == undisturbed, happened
+
+
+@posix
+@pytest.mark.parametrize("layers", ["1", "2"])
+def test_what_is_dropped_is_the_same_in_a_resumed_run(layers, monkeypatch):
+    options = ["--dropout", "0.3", "--layers", layers]
+    train(*options)
+    masks, draw, step = [], char_lm.mask, char_lm.train_step
+
+    def signalling(*args):
+        if len(masks) == 5:
+            signal.raise_signal(signal.SIGINT)
+        return step(*args)
+
+    monkeypatch.setattr(char_lm, "mask", lambda *args: masks.append(draw(*args)) or masks[-1])
+    monkeypatch.setattr(char_lm, "train_step", signalling)
+    with pytest.raises(SystemExit):
+        train(*options, "--out", "cut")
+    char_lm.main(["--resume", "--out", "cut"])
+    assert same_end(checkpoint(), checkpoint("cut"))
+    assert len(masks) == 30 and {m.shape[1:] for m in masks} == {(4, 8)}
+    assert len({m.tobytes() for m in masks}) == 30  # others in every update
+    share = round(256 * 0.3) / 256
+    values, counts = np.unique(np.concatenate(masks), return_counts=True)
+    assert values == pytest.approx([0, 1 / (1 - share)])
+    assert counts[0] / counts.sum() == pytest.approx(share, abs=0.03)
 
 
 @posix
@@ -431,6 +484,7 @@ def test_a_checkpoint_of_another_script_or_version_is_refused(state, message, ca
         (["--updates", "2.5"], "--updates: expected a whole number in 1..1000000000, got '2.5'"),
         (["--seed", "-1"], "--seed: expected a whole number in 0..4294967295, got '-1'"),
         (["--lr", "nan"], "--lr: expected a number in 1e-09..1000000000.0, got 'nan'"),
+        (["--dropout", "1"], "--dropout: expected a number in 0..0.99, got '1'; leave it out for"),
         (["--clip", "0"], "--clip: expected a number in 1e-09..1000000000.0, got '0'"),
         (["--temperature", "0"], "--temperature: expected a number in 1e-09..1000000000.0, got"),
         (["--sample", "0"], "--sample: expected a whole number in 1..1000000000, got '0'"),

@@ -1,4 +1,4 @@
-"""Object code on disk: a private folder of files with checksums, never needed, never trusted blindly.
+"""Object code on disk: a private folder of files with checksums, which may vanish at any time.
 
 The folder is TINYGRAD_RNN_CACHE, or `tinygrad_rnn` in the user's cache folder. A file's name is a
 hash of everything its code depends on; whatever goes wrong, the code is made again.
@@ -27,7 +27,7 @@ def _origin() -> bytes:
     import llvmlite
 
     digest = hashlib.sha256(repr((llvmlite.__version__, host(), sys.version_info[:2])).encode())
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
     return digest.digest()
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tinygrad_rnn.kernels.program import Matrix
+from tinygrad_rnn.kernels.sequence.program import Matrix
 
 
 class Untraceable(Exception):

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from tinygrad_rnn.autograd.trace.atoms import Atom, Atoms, reversed_order
-from tinygrad_rnn.kernels.program import Matrix
+from tinygrad_rnn.kernels.sequence.program import Matrix
 
 
 class Chain:

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from tinygrad_rnn.autograd.trace.atoms import Atom
 from tinygrad_rnn.autograd.trace.chains import Chains
 from tinygrad_rnn.autograd.trace.meaning import Outer, Row
-from tinygrad_rnn.autograd.trace.staging import Output, Staging, at_leaf
+from tinygrad_rnn.autograd.trace.staging import Staging
 from tinygrad_rnn.autograd.trace.watch import Traced
-from tinygrad_rnn.kernels.program import (
+from tinygrad_rnn.autograd.trace.writing import Output, at_leaf
+from tinygrad_rnn.kernels.sequence.program import (
     Buffer,
     Cell,
     Gradient,
@@ -30,15 +31,14 @@ def lowered(traced: Traced, sizes: Sequence[int]) -> Cell:
     chains = Chains(traced.atoms)
     forward = _Forward(traced, chains)
     backward = _Backward(traced, chains, forward)
-    read = {a.place.buffer for a in backward.staging.reads}
+    ahead, behind = forward.staging.writer, backward.staging.writer
+    read = {a.place.buffer for a in behind.reads}
     read |= {p.buffer for g in backward.matrices for p in (g.left, g.right)}
-    states = len(traced.states)
-    safe = {
-        ("next", i) for i in range(states) if forward.staging.in_place(("state", i), ("next", i))
-    }
+    states = range(len(traced.states))
+    safe = {("next", i) for i in states if ahead.in_place(("state", i), ("next", i))}
     for kind, n in backward.staging.widths:
         outer = any(("chain", n) in (g.left.buffer, g.right.buffer) for g in backward.matrices)
-        if kind == "d" and not outer and backward.staging.in_place(("chain", n), ("d", n)):
+        if kind == "d" and not outer and behind.in_place(("chain", n), ("d", n)):
             safe.add(("d", n))
     areas: Counter[int] = Counter()
     for g in backward.matrices:
@@ -49,7 +49,7 @@ def lowered(traced: Traced, sizes: Sequence[int]) -> Cell:
         forward.staging.widths | backward.staging.widths,
         forward.output,
         frozenset(b for b in read if b[0] in MADE),
-        frozenset(forward.staging.spanned() | backward.staging.spanned()),
+        frozenset(ahead.spanned() | behind.spanned()),
         frozenset(safe),
         tuple(backward.matrices),
         frozenset(p for p, size in enumerate(sizes) if areas[p] == size),
@@ -165,7 +165,7 @@ class _Backward:
         """A state's cotangent is replaced in place; where something still reads the old one, only
         when the step is over."""
         for i in range(states):
-            if not self.staging.in_place(("d_state", i), ("d_next", i)):
+            if not self.staging.writer.in_place(("d_state", i), ("d_next", i)):
                 self.program = postponed(self.program, ("d_next", i), self.staging.widths)
 
     def _gradients(self, param: int, outer: Outer) -> list[Gradient]:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_rnn.autograd.trace.atoms import Atom, Atoms, Untraceable, cuts
-from tinygrad_rnn.kernels.elementary import takes_power
-from tinygrad_rnn.kernels.program import Matrix as Block
+from tinygrad_rnn.kernels.pointwise.table import takes_power
+from tinygrad_rnn.kernels.sequence.program import Matrix as Block
 
 
 class Row(NamedTuple):

@@ -17,7 +17,7 @@ from tinygrad_rnn.autograd.graph import MODE, Value, switched
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.autograd.trace.atoms import Atoms, Untraceable
 from tinygrad_rnn.autograd.trace.meaning import Matrix, Meanings, Outer, Row
-from tinygrad_rnn.kernels.elementary import POINTWISE
+from tinygrad_rnn.kernels.pointwise.table import POINTWISE
 
 
 class Symbol(Tensor):

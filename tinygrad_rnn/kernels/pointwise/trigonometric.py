@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tinygrad_rnn.kernels.exponential import WHOLE
-from tinygrad_rnn.kernels.lanes import Lane
+from tinygrad_rnn.kernels.pointwise.exponential import WHOLE
+from tinygrad_rnn.kernels.pointwise.lanes import Lane
 
 LIMIT = 1e5  # beyond it, ½π in three parts is not enough: the C library is called
 

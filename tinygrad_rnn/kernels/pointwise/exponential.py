@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from tinygrad_rnn.kernels.lanes import Lane
+from tinygrad_rnn.kernels.pointwise.lanes import Lane
 
 LOG2E = math.log2(math.e)
 LN2 = {4: (0.6931471824645996, -1.904654290582768e-09), 8: (math.log(2), 2.3190468138462996e-17)}

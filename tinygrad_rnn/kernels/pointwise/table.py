@@ -10,8 +10,8 @@ import math
 import operator
 from collections.abc import Callable
 
-from tinygrad_rnn.kernels import error_function, exponential, trigonometric
-from tinygrad_rnn.kernels.lanes import Lane, Number
+from tinygrad_rnn.kernels.pointwise import error_function, exponential, trigonometric
+from tinygrad_rnn.kernels.pointwise.lanes import Lane, Number
 
 
 def maximum(x: Lane, y: Number) -> Lane:

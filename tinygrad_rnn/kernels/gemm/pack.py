@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.kernels.emit import Emitter, Module, Word
+from tinygrad_rnn.kernels.gemm.tile import PANEL, call_one, routine, shuffled_pair
 from tinygrad_rnn.kernels.machine import lanes_of
-from tinygrad_rnn.kernels.tile import PANEL, call_one, routine, shuffled_pair
 
 ARGUMENTS = "source stride_n stride_k n k packed panel skip".split()
 

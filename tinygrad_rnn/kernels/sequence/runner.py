@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_rnn.kernels import cache, gemm, threads
-from tinygrad_rnn.kernels.driver import HEAD, STRIDES, program_code
+from tinygrad_rnn.kernels import cache, threads
+from tinygrad_rnn.kernels.gemm import product as gemm
 from tinygrad_rnn.kernels.machine import Library, float_lanes
-from tinygrad_rnn.kernels.program import Buffer, Code, Program
+from tinygrad_rnn.kernels.sequence.driver import HEAD, STRIDES, program_code
+from tinygrad_rnn.kernels.sequence.program import Buffer, Code, Program
 
 WORTH = 1 << 22  # multiplications below which one thread does all
 

@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_rnn.kernels import gemm, threads
-from tinygrad_rnn.kernels.layout import Ask, Block, Call, Layout, Return, ahead, behind
-from tinygrad_rnn.kernels.packing import Packing
-from tinygrad_rnn.kernels.program import Cell
-from tinygrad_rnn.kernels.runner import Runner, address, ways_for
+from tinygrad_rnn.kernels import threads
+from tinygrad_rnn.kernels.gemm import product as gemm
+from tinygrad_rnn.kernels.sequence.layout import Ask, Block, Call, Layout, Return, ahead, behind
+from tinygrad_rnn.kernels.sequence.packing import Packing
+from tinygrad_rnn.kernels.sequence.program import Cell
+from tinygrad_rnn.kernels.sequence.runner import Runner, address, ways_for
 
 REMEMBERED = 256  # shapes of calls
 _local = threading.local()

@@ -13,9 +13,8 @@ import numpy as np
 
 from tinygrad_rnn.kernels import cache
 from tinygrad_rnn.kernels.emit import Module
-from tinygrad_rnn.kernels.machine import Library, lanes_of
-from tinygrad_rnn.kernels.pack import emit_pack, packed_size, padded
-from tinygrad_rnn.kernels.tile import (
+from tinygrad_rnn.kernels.gemm.pack import emit_pack, packed_size, padded
+from tinygrad_rnn.kernels.gemm.tile import (
     PANEL,
     call_one,
     emit_tiles,
@@ -27,6 +26,7 @@ from tinygrad_rnn.kernels.tile import (
     tallest,
     widest,
 )
+from tinygrad_rnn.kernels.machine import Library, lanes_of
 
 EXPORTS = {"pack": 6, "product": 11, "gradient": 14}  # names, and how many arguments
 BLOCK = 384  # rows of D and X packed at once, or up to half as many more

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from tinygrad_rnn.kernels.exponential import exp_near, halvings
-from tinygrad_rnn.kernels.lanes import Lane, Number
+from tinygrad_rnn.kernels.pointwise.exponential import exp_near, halvings
+from tinygrad_rnn.kernels.pointwise.lanes import Lane, Number
 
 # erf(z) / z by powers of z², z <= ½; errors 2⁻²⁹ and 2⁻⁵⁷ of itself
 NEAR = {

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from tinygrad_rnn.kernels import gemm
-from tinygrad_rnn.kernels.program import Buffer, Cell, Gradient
-from tinygrad_rnn.kernels.runner import Runner, Site, Template
+from tinygrad_rnn.kernels.gemm import product as gemm
+from tinygrad_rnn.kernels.sequence.program import Buffer, Cell, Gradient
+from tinygrad_rnn.kernels.sequence.runner import Runner, Site, Template
 
 STRETCH = 512  # rows that products before the loop take at once, so that they stay in the cache
 

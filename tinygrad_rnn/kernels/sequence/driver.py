@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinygrad_rnn.kernels.elementary import POINTWISE
 from tinygrad_rnn.kernels.emit import Count, Emitter, Module, Word
-from tinygrad_rnn.kernels.lanes import Lane
-from tinygrad_rnn.kernels.program import Code, Group, Product, Stage
-from tinygrad_rnn.kernels.tile import PANEL
+from tinygrad_rnn.kernels.gemm.tile import PANEL
+from tinygrad_rnn.kernels.pointwise.lanes import Lane
+from tinygrad_rnn.kernels.pointwise.table import POINTWISE
+from tinygrad_rnn.kernels.sequence.program import Code, Group, Product, Stage
 
 HEAD = ("steps", "stretch", "zeros")  # steps, steps of a stretch, address of a row of zeros
 STRIDES = 3  # of a place
@@ -37,7 +37,8 @@ class _Site:
 
     def at(self, first: Count, step: Count, item: Count) -> Word:
         """The address, `step` steps into the stretch that begins at step `first`."""
-        return self.address + self.stretch * first + self.step * step + self.row * item
+        begin: Word = self.address + self.stretch * first
+        return begin + self.step * step + self.row * item  # type: ignore[no-any-return]
 
 
 class _Driver:

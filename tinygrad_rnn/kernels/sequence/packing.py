@@ -1,4 +1,4 @@
-"""Packed weights: made when a sequence first needs them, and again when the weights have changed."""
+"""Packed weights: made when a sequence first needs them, and again when weights have changed."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tinygrad_rnn.kernels import gemm, threads
+from tinygrad_rnn.kernels import threads
+from tinygrad_rnn.kernels.gemm import product as gemm
+from tinygrad_rnn.kernels.gemm.pack import packed_size
+from tinygrad_rnn.kernels.gemm.tile import PANEL
 from tinygrad_rnn.kernels.machine import lanes_of
-from tinygrad_rnn.kernels.pack import packed_size
-from tinygrad_rnn.kernels.program import Matrix
-from tinygrad_rnn.kernels.runner import address, ways_for
-from tinygrad_rnn.kernels.tile import PANEL
+from tinygrad_rnn.kernels.sequence.program import Matrix
+from tinygrad_rnn.kernels.sequence.runner import address, ways_for
 
 DEAR = 16  # multiplications that packing one element is worth
 

@@ -1,0 +1,1 @@
+"""Register-tiled matrix products on packed weights."""

@@ -1,0 +1,1 @@
+"""Vector code of pointwise ops, by the names of primitives."""
