@@ -1,6 +1,9 @@
 """tinygrad_rnn: a small autograd engine whose equations are written once, and the RNN zoo on it."""
 
-from tinygrad_rnn import func, nn, optim, testing
+import importlib
+import typing
+
+from tinygrad_rnn import func, nn, optim
 from tinygrad_rnn.autograd.fused import checkpoint, fused
 from tinygrad_rnn.autograd.generator import get_rng_state, manual_seed, set_rng_state
 from tinygrad_rnn.autograd.gradient import grad
@@ -113,6 +116,9 @@ from tinygrad_rnn.debug import detect_anomaly, detect_mutation
 from tinygrad_rnn.drawing import to_dot
 from tinygrad_rnn.kernels.threads import get_num_threads, set_num_threads
 from tinygrad_rnn.scan import scan
+
+if typing.TYPE_CHECKING:
+    from tinygrad_rnn import testing
 
 __version__ = "0.1.0"
 
@@ -235,3 +241,10 @@ __all__ = [
     "zeros",
     "zeros_like",
 ]
+
+
+def __getattr__(name: str) -> typing.Any:
+    """Gradient checks are imported when they are first used."""
+    if name != "testing":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return importlib.import_module(f"{__name__}.testing")
