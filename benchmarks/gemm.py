@@ -14,10 +14,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tinygrad_rnn.kernels import gemm
 from tinygrad_rnn.kernels.emit import Module
+from tinygrad_rnn.kernels.gemm import product as gemm
+from tinygrad_rnn.kernels.gemm.tile import carried, fma, many_registers
 from tinygrad_rnn.kernels.machine import Library
-from tinygrad_rnn.kernels.tile import carried, fma, many_registers
 
 PRODUCTS = [  # M, N, K
     (1, 256, 64),
