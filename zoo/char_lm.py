@@ -267,13 +267,13 @@ def restore(path: Path) -> Run:
         run.model.load_state_dict(group("model."))
         run.optimizer.load_state_dict(group("optimizer."))
         run.curve, run.recent = arrays["curve"].tolist(), arrays["recent"].tolist()
+        if carried := group("carried."):
+            run.state = tuple(tg.Tensor(carried[str(k)]) for k in range(len(carried)))
     except (KeyError, TypeError, ValueError) as error:
         raise saving.CheckpointError(
             f"{path}: expected a checkpoint of this version of char_lm, got {error}; "
             "name another folder with --out"
         ) from None
-    if carried := group("carried."):
-        run.state = tuple(tg.Tensor(carried[str(k)]) for k in range(len(carried)))
     return run
 
 
