@@ -13,7 +13,6 @@ rate just measured, the learning rate falling over them) and its validation loss
 from __future__ import annotations
 
 import argparse
-import multiprocessing as mp
 import os
 import statistics
 import subprocess
@@ -32,7 +31,7 @@ import numpy as np
 
 from benchmarks.peers.contest import quartiles
 from benchmarks.peers.machine import BUSY, Others, machine, versions
-from benchmarks.peers.process import PAUSE, environment
+from benchmarks.peers.process import PAUSE, environment, started
 from benchmarks.peers.report import Log
 
 LIBRARIES = ("tinygrad_rnn", "torch")
@@ -136,17 +135,8 @@ class Player:
     """The parent's end of a library's process."""
 
     def __init__(self, library: str, task: Task, threads: int) -> None:
-        context, before = mp.get_context("spawn"), dict(os.environ)
-        self.library, (self._pipe, other) = library, context.Pipe()
-        args = (other, library, task, threads)
-        self._process = context.Process(target=serve, args=args, daemon=True)
-        os.environ.update(environment(threads))
-        try:
-            self._process.start()
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
-        other.close()
+        self.library = library
+        self._pipe, self._process = started(serve, (library, task, threads), threads)
 
     @property
     def pid(self) -> int:

@@ -107,22 +107,28 @@ def serve(pipe: Connection, library: str, threads: int) -> None:
             pipe.send(_sample(task.run, repeats))
 
 
+def started(target: Callable[..., None], args: tuple[Any, ...], threads: int) -> tuple[Any, Any]:
+    """Our end of a pipe and the process that has the other, with an environment for so many
+    threads."""
+    context, before = mp.get_context("spawn"), dict(os.environ)
+    ours, theirs = context.Pipe()
+    process = context.Process(target=target, args=(theirs, *args), daemon=True)
+    os.environ.update(environment(threads))
+    try:
+        process.start()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    theirs.close()
+    return ours, process
+
+
 class Player:
     """The parent's end of a library's process."""
 
     def __init__(self, library: str, threads: int) -> None:
         self.library, self.threads, self.most = library, threads, 0.0
-        context = mp.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs, library, threads), daemon=True)
-        before = dict(os.environ)
-        os.environ.update(environment(threads))
-        try:
-            self._process.start()
-        finally:
-            os.environ.clear()
-            os.environ.update(before)
-        theirs.close()
+        self._pipe, self._process = started(serve, (library, threads), threads)
 
     def _answer(self) -> Any:
         try:

@@ -59,7 +59,7 @@ class Meanings:
     def __init__(self, pointwise: Callable[[str], bool]) -> None:
         self.atoms, self.is_pointwise = Atoms(), pointwise
 
-    def result(self, name: str, inputs: Sequence[Any], shape: tuple[int, ...]) -> Any:
+    def result(self, name: str, inputs: Sequence[Any]) -> Any:
         """What the result of an op on meanings, numbers and other arguments stands for; a tuple
         for several results."""
         if handler := getattr(self, f"_{name}", None):

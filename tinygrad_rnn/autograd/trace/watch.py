@@ -99,7 +99,7 @@ class Watcher:
                 self.meanings.number(float(v)) if isinstance(v, (int, float, np.number)) else v
                 for v in arguments
             ]
-        result = self.meanings.result(name, arguments, outputs[0]._data.shape)
+        result = self.meanings.result(name, arguments)
         for value, meaning in zip(
             outputs, result if type(result) is tuple else (result,), strict=True
         ):

@@ -66,9 +66,8 @@ class Packing:
             entry.version, entry.fresh = version, [False] * len(self.parts)
         out = entry.arrays[index]
         if out is None or not entry.fresh[index]:
-            if (
-                out is None or _references(entry.arrays, index) > FREE + 1
-            ):  # another thread still reads it
+            read = _references(entry.arrays, index) > FREE + 1  # by another thread
+            if out is None or read:
                 out = entry.arrays[index] = np.empty(self._sizes[index], np.uint8)
             self._pack(self.parts[index], weight, out)
             entry.fresh[index] = True
