@@ -159,8 +159,9 @@ def chain(dtype, start, xs, ys):
     return total
 
 
-def test_an_element_is_one_chain_in_order(width, dtype, rng):
-    m, n, k = 21, 79, 45
+@pytest.mark.parametrize("k", [45, gemm.PART, gemm.PART + 1, 3 * gemm.PART - 1])
+def test_an_element_is_one_chain_in_order(width, dtype, rng, k):
+    m, n = 21, 79
     a, b = (rng.standard_normal(s).astype(dtype) for s in ((m, k), (k, n)))
     start = rng.standard_normal(n).astype(dtype)
     c = product(a, b, start)

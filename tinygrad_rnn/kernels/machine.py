@@ -66,7 +66,10 @@ def object_code(text: str) -> bytes:
 
 
 class Library:
-    """Loaded object code. Each of its functions takes 64-bit integers and returns nothing."""
+    """Loaded object code. Each of its functions takes 64-bit integers and returns nothing.
+
+    They are declared as pointers, which ctypes converts fastest; `bytes` stand for their address.
+    """
 
     def __init__(
         self, code: bytes, exports: Sequence[str], symbols: Mapping[str, int] | None = None
@@ -81,7 +84,7 @@ class Library:
 
     def function(self, name: str, arguments: int) -> Callable[..., None]:
         """A function to call from Python, which releases the interpreter's lock meanwhile."""
-        call: Any = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * arguments)(self.addresses[name])
+        call: Any = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * arguments)(self.addresses[name])
         call.library = self  # which is unloaded when nobody refers to it
         return call  # type: ignore[no-any-return]
 

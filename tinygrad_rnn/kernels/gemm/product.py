@@ -29,6 +29,7 @@ from tinygrad_rnn.kernels.gemm.tile import (
 from tinygrad_rnn.kernels.machine import Library, lanes_of
 
 EXPORTS = {"pack": 6, "product": 11, "gradient": 14}  # names, and how many arguments
+PART = 768  # rows of a panel that meet all of A before the next ones do: they stay in the cache
 BLOCK = 384  # rows of D and X packed at once, or up to half as many more
 PRODUCT = "m n k a a_row a_col packed start start_row c c_row".split()
 GRADIENT = "d d_t d_b x x_t x_b steps batch c c_row m0 m1 n workspace".split()
@@ -83,11 +84,19 @@ def emit_product(module: Module) -> None:
             at = p * (2 * step)
             names = {rows: f"wide{rows}" for rows in range(1, widest() + 1)}
             call_one(e, m, names, (frame, a, packed + k * at, start + at, c + at, 0))
-        with e.loop(pairs * 2, whole) as p:
-            at = p * step
-            e.call("rows", frame, m, a, packed + k * at, start + at, c + at)
+        once = e.select(k > 0, k, 1)
+        parts = (once + (PART - 1)) // PART
+        part = (once + parts - 1) // parts
+        with e.loop(pairs * 2, whole) as p, e.loop(0, once, part) as low:
+            at, again = p * step, low > 0
+            set_frame(e, frame, "k", (k - low).minimum(part))
+            set_frame(e, frame, "start_row", e.select(again, c_row, start_row))
+            begin = e.select(again, c, start) + at
+            e.call("rows", frame, m, a + low * a_col, packed + k * at + low * step, begin, c + at)
         with e.when(left > 0):
             at = whole * step
+            set_frame(e, frame, "k", k)
+            set_frame(e, frame, "start_row", start_row)
             e.call("tail", frame, m, left, a, packed + k * at, start + at, c + at)
 
 

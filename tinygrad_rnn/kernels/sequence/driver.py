@@ -1,8 +1,8 @@
 """The driver of a staged program: its loops over time and batch, written once for every cell.
 
-`run(table, start, stop)` does all steps for the batch items start:stop. The table holds 64-bit
-integers: the `HEAD` words, the addresses of the places, their strides in bytes (from step to step,
-item to item, and stretch to stretch), the addresses of the packed matrices, and the sizes.
+`run(table, bases, start, stop)` does all steps for the batch items start:stop. Both tables hold
+64-bit integers. `bases` are the addresses of a call: of the packed matrices, then of the arrays.
+`table` is the same for all calls of one shape: `HEAD`, the words of each place, the sizes.
 """
 
 from __future__ import annotations
@@ -16,24 +16,28 @@ from tinygrad_rnn.kernels.pointwise.table import POINTWISE
 from tinygrad_rnn.kernels.sequence.program import Code, Group, Product, Stage
 
 HEAD = ("steps", "stretch", "zeros")  # steps, steps of a stretch, address of a row of zeros
-STRIDES = 3  # of a place
+# Of a place: which of the bases it counts from, in bytes; how far from there its first row is; how
+# far, in bytes, it is from step to step, item to item, and stretch to stretch.
+PLACE = ("base", "first", "step", "row", "stretch")
 
 
 def program_code(code: Code, dtype: Any) -> bytes:
     """Object code of a program's `run`."""
     module = Module(dtype)
-    with module.function("run", ["table", "start", "stop"]) as (e, (table, start, stop)):
-        _Driver(e, code, table, start, stop).write()
+    with module.function("run", ["table", "bases", "start", "stop"]) as (e, arguments):
+        _Driver(e, code, *arguments).write()
     return module.compiled()
 
 
 class _Site:
-    """A place of the table: where its row is, at a moment."""
+    """A place: where its row is, at a moment."""
 
-    def __init__(self, e: Emitter, table: Word, index: int, places: int) -> None:
-        self.address = e.read(table + 8 * (len(HEAD) + index))
-        at = table + 8 * (len(HEAD) + places + STRIDES * index)
-        self.step, self.row, self.stretch = (e.read(at + 8 * k) for k in range(STRIDES))
+    def __init__(self, e: Emitter, table: Word, bases: Word, index: int) -> None:
+        at = table + 8 * (len(HEAD) + len(PLACE) * index)
+        base, first, self.step, self.row, self.stretch = (
+            e.read(at + 8 * k) for k in range(len(PLACE))
+        )
+        self.address = e.read(bases + base) + first
 
     def at(self, first: Count, step: Count, item: Count) -> Word:
         """The address, `step` steps into the stretch that begins at step `first`."""
@@ -42,13 +46,14 @@ class _Site:
 
 
 class _Driver:
-    def __init__(self, e: Emitter, code: Code, table: Word, start: Word, stop: Word) -> None:
+    def __init__(
+        self, e: Emitter, code: Code, table: Word, bases: Word, start: Word, stop: Word
+    ) -> None:
         self.e, self.code, self.start, self.stop = e, code, start, stop
         self.steps, self.longest, self.zeros = (e.read(table + 8 * k) for k in range(len(HEAD)))
-        self.sites = [_Site(e, table, k, code.places) for k in range(code.places)]
-        rest = table + 8 * (len(HEAD) + (1 + STRIDES) * code.places)
-        self.matrices = [e.read(rest + 8 * k) for k in range(code.matrices)]
-        rest = rest + 8 * code.matrices
+        self.sites = [_Site(e, table, bases, k) for k in range(code.places)]
+        self.matrices = [e.read(bases + 8 * k) for k in range(code.matrices)]
+        rest = table + 8 * (len(HEAD) + len(PLACE) * code.places)
         self.sizes = [e.read(rest + 8 * k) for k in range(code.sizes)]
 
     def write(self) -> None:

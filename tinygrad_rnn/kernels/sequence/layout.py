@@ -156,6 +156,7 @@ class Return(NamedTuple):
     summed: tuple[int, ...]  # arrays that start at zero
     blocks: tuple[Block, ...]
     workspace: int  # bytes that the blocks need
+    work: int  # multiplications of the blocks
 
 
 class Ask(NamedTuple):
@@ -203,9 +204,9 @@ def behind(cell: Cell, runner: Runner, call: Call, forward: Layout, ask: Ask) ->
     sizes = [
         gemm.workspace_size(steps * batch, g.rows, g.columns, runner.dtype) for g in cell.matrices
     ]
-    return Return(
-        template, tuple(build.shapes), arrays, tuple(summed), blocks, max(sizes, default=0)
-    )
+    work = sum(g.rows * g.columns for g in cell.matrices) * steps * batch
+    shapes, space = tuple(build.shapes), max(sizes, default=0)
+    return Return(template, shapes, arrays, tuple(summed), blocks, space, work)
 
 
 def _blocks(cell: Cell, sites: dict[Buffer, Site], size: int) -> tuple[Block, ...]:

@@ -19,71 +19,72 @@ from tinygrad_rnn.kernels.sequence.program import Matrix
 from tinygrad_rnn.kernels.sequence.runner import address, ways_for
 
 DEAR = 16  # multiplications that packing one element is worth
+Key = tuple[int, int]  # of a weight, and a part
 
 
-def _references(arrays: Sequence[np.ndarray | None], index: int) -> int:
-    array = arrays[index]
-    return sys.getrefcount(array)
+class Packed:
+    """A packed part of a weight."""
+
+    __slots__ = ("address", "memory", "version", "weight")
+
+    def __init__(self, weight: np.ndarray, size: int) -> None:
+        self.weight = weakref.ref(weight)
+        self.version: int | None = None  # of the weight, when it was packed
+        self.memory = np.empty(size, np.uint8)
+        self.address = address(self.memory)
 
 
-FREE = _references([np.empty(1)], 0)  # what an array has that no call reads
+def _references(known: dict[Key, Packed], key: Key) -> int:
+    return sys.getrefcount(known[key])
 
 
-class _Packed:
-    """What was made of one weight."""
-
-    def __init__(self, weight: np.ndarray, parts: int) -> None:
-        self.weight, self.version = weakref.ref(weight), -1
-        self.arrays: list[np.ndarray | None] = [None] * parts
-        self.fresh = [False] * parts
+FREE = _references({(0, 0): Packed(np.empty(1), 1)}, (0, 0))  # of what no call reads
 
 
 class Packing:
-    """The packed parts of weights that one program reads, by the array they are in."""
+    """The packed parts of weights that one program reads."""
 
     def __init__(self, parts: Sequence[Matrix], dtype: np.dtype) -> None:
         self.parts, self.dtype = parts, dtype
-        self._known: dict[int, _Packed] = {}
+        self._known: dict[Key, Packed] = {}
         self._lock = threading.Lock()
         self._panel = PANEL * lanes_of(dtype)
         self._sizes = [packed_size(m.n_end - m.n, m.k_end - m.k, dtype) for m in parts]
         self._call = gemm.library(dtype).function("pack", gemm.EXPORTS["pack"])
 
-    def packed(self, weights: Sequence[np.ndarray], versions: Sequence[int]) -> list[np.ndarray]:
-        """The parts, packed. A weight of version -1 may have changed unseen; others are packed
-        again only when their version has changed."""
+    def packed(self, weights: Sequence[np.ndarray], versions: Sequence[int]) -> list[Packed]:
+        """The parts, which stay as they are while they are referred to. A weight of version -1 may
+        have changed unseen; others are packed again only when their version has changed."""
         with self._lock:
             return [
                 self._part(k, weights[m.param], versions[m.param]) for k, m in enumerate(self.parts)
             ]
 
-    def _part(self, index: int, weight: np.ndarray, version: int) -> np.ndarray:
-        entry = self._known.get(id(weight))
-        if entry is None or entry.weight() is not weight:
-            self._known = {k: e for k, e in self._known.items() if e.weight() is not None}
-            entry = self._known[id(weight)] = _Packed(weight, len(self.parts))
-        if version < 0 or version != entry.version:
-            entry.version, entry.fresh = version, [False] * len(self.parts)
-        out = entry.arrays[index]
-        if out is None or not entry.fresh[index]:
-            read = _references(entry.arrays, index) > FREE + 1  # by another thread
-            if out is None or read:
-                out = entry.arrays[index] = np.empty(self._sizes[index], np.uint8)
-            self._pack(self.parts[index], weight, out)
-            entry.fresh[index] = True
-        return out
+    def _part(self, index: int, weight: np.ndarray, version: int) -> Packed:
+        key = id(weight), index
+        found = self._known.get(key)
+        if found is not None and found.version == version >= 0 and found.weight() is weight:
+            return found
+        known = found is not None and found.weight() is weight
+        del found  # or it would count as a reader
+        if not known or _references(self._known, key) > FREE:
+            self._known = {k: p for k, p in self._known.items() if p.weight() is not None}
+            self._known[key] = Packed(weight, self._sizes[index])
+        found = self._known[key]
+        self._pack(self.parts[index], weight, found.address)
+        found.version = version
+        return found
 
-    def _pack(self, part: Matrix, weight: np.ndarray, out: np.ndarray) -> None:
+    def _pack(self, part: Matrix, weight: np.ndarray, target: int) -> None:
         """Pack a part of a weight; its panels are dealt to threads."""
         stride_k, stride_n = weight.strides if part.turned else weight.strides[::-1]
         k, n, width = part.k_end - part.k, part.n_end - part.n, self._panel
         source = address(weight) + part.k * stride_k + part.n * stride_n
-        target, column = address(out), k * self.dtype.itemsize
         ways = ways_for(DEAR * k * n)
         if ways == 1:
             self._call(source, stride_n, stride_k, n, k, target)
             return
-        tasks = []
+        tasks, column = [], k * self.dtype.itemsize
         for start, stop in threads.shares(-(-n // width), ways):
             first, last = start * width, min(stop * width, n)
             given = source + first * stride_n, stride_n, stride_k, last - first, k

@@ -11,9 +11,9 @@ import numpy as np
 
 from tinygrad_rnn.kernels import threads
 from tinygrad_rnn.kernels.gemm import product as gemm
-from tinygrad_rnn.kernels.sequence.layout import Ask, Block, Call, Layout, Return, ahead, behind
+from tinygrad_rnn.kernels.sequence.layout import Ask, Call, Layout, Return, ahead, behind
 from tinygrad_rnn.kernels.sequence.packing import Packing
-from tinygrad_rnn.kernels.sequence.program import Cell
+from tinygrad_rnn.kernels.sequence.program import Buffer, Cell
 from tinygrad_rnn.kernels.sequence.runner import Runner, address, ways_for
 
 REMEMBERED = 256  # shapes of calls
@@ -84,7 +84,8 @@ class Recurrence:
         first, last = (-1, 0) if reverse else (0, -1)
         for k, state in zip(layout.states, states, strict=True):
             arrays[k][first] = state
-        self.ahead.run(layout.template, arrays, self._packing.packed(params, versions))
+        packed = self._packing.packed(params, versions)
+        self.ahead.run(layout.template, addresses(arrays), [p.address for p in packed])
         output = arrays[layout.output]
         if self.cell.output[0] == "next":
             output = output[:-1] if reverse else output[1:]
@@ -121,7 +122,8 @@ class Recurrence:
         for i, d in enumerate(d_states):
             arrays[where["d_next", i]][...] = d
         packed = self._back_packing.packed(params, saved.given.versions)
-        self.back.run(layout.template, arrays, packed)
+        places = addresses(arrays)
+        self.back.run(layout.template, places, [p.address for p in packed])
 
         def result(name: str, k: int) -> Any:
             return arrays[where[name, k]] if (name, k) in where else None
@@ -129,62 +131,62 @@ class Recurrence:
         found = [result("d_x", k) if wanted[k] else None for k in range(xs)]
         found += [result("d_next", i) for i in range(len(d_states))]
         found += [result("d_each", k) for k in range(len(saved.given.each))]
-        return found + self._parameters(saved, layout, arrays, wanted[len(found) :])
+        totals = {b: np.add.reduce(arrays[where[b]]) for b in self.cell.totals}
+        gradients = self._parameters(params, totals, wanted[len(found) :])
+        self._products(saved.call, layout, places, gradients)
+        return found + gradients
 
     def _parameters(
-        self, saved: Saved, layout: Return, arrays: Sequence[Any], wanted: Sequence[bool]
+        self,
+        params: Sequence[np.ndarray],
+        totals: dict[Buffer, np.ndarray],
+        wanted: Sequence[bool],
     ) -> list[np.ndarray | None]:
-        """The gradients of the parameters."""
+        """The gradients of vectors, and arrays for those of matrices."""
         cell = self.cell
-        vectors = {b: arrays[layout.arrays[b]].sum(axis=0) for b in cell.totals}
         found: list[Any] = []
-        for p, weight in enumerate(saved.given.params):
+        for p, weight in enumerate(params):
             if not wanted[p]:
                 found.append(None)
             elif p in cell.vectors:
-                found.append(vectors[cell.vectors[p]])
+                found.append(totals[cell.vectors[p]])
             elif p in cell.covered:
                 found.append(np.empty(weight.shape, self.dtype))
             else:
                 found.append(np.zeros(weight.shape, self.dtype))
-        blocks = [b for b in layout.blocks if wanted[b.gradient.param]]
-        self._products(blocks, saved.call, layout.workspace, arrays, found)
         return found
 
     def _products(
-        self,
-        blocks: Sequence[Block],
-        call: Call,
-        workspace: int,
-        arrays: Sequence[Any],
-        outs: Sequence[Any],
+        self, call: Call, layout: Return, places: Sequence[int], outs: Sequence[Any]
     ) -> None:
         """Sums over time and batch of left ⊗ right, into the parameters' gradients; rows are dealt
         to threads."""
         steps, batch, *_ = call
-        work = sum(b.gradient.rows * b.gradient.columns for b in blocks) * steps * batch
-        ways = ways_for(work)
+        ways = ways_for(layout.work)
         calls: list[list[tuple[int, ...]]] = [[] for _ in range(ways)]
         later: list[tuple[np.ndarray, np.ndarray]] = []
-        for g, left, right, repeats in blocks:
-            part = outs[g.param]
-            if (g.rows, g.columns) != part.shape:
-                part = part[g.row : g.row + g.rows, g.column : g.column + g.columns]
+        for g, left, right, repeats in layout.blocks:
+            out = outs[g.param]
+            if out is None:
+                continue
+            stride = out.strides[0]
+            target = address(out) + g.row * stride + g.column * self.dtype.itemsize
             if repeats:
-                later.append((part, np.empty(part.shape, self.dtype)))
-                part = later[-1][1]
+                more = np.empty((g.rows, g.columns), self.dtype)
+                later.append((out[g.row : g.row + g.rows, g.column : g.column + g.columns], more))
+                target, stride = address(more), more.strides[0]
             given = (
-                *(address(arrays[left.array]) + left.first, left.step, left.row),
-                *(address(arrays[right.array]) + right.first, right.step, right.row),
-                *(steps, batch, address(part), part.strides[0]),
+                *(places[left.array] + left.first, left.step, left.row),
+                *(places[right.array] + right.first, right.step, right.row),
+                *(steps, batch, target, stride),
             )
             for share, (start, stop) in zip(calls, threads.shares(g.rows, ways), strict=False):
                 share.append((*given, start, stop, g.columns))
         if ways == 1:
-            _in_turn(self._gradient, calls[0], workspace)
+            _in_turn(self._gradient, calls[0], layout.workspace)
         else:
-            tasks = [functools.partial(_in_turn, self._gradient, c, workspace) for c in calls]
-            threads.run(tasks)
+            shared = functools.partial(_in_turn, self._gradient, size=layout.workspace)
+            threads.run([functools.partial(shared, share) for share in calls])
         for part, more in later:
             part += more
 
@@ -204,6 +206,10 @@ def remember(store: dict[Any, Any], key: Any, value: Any) -> None:
     if len(store) >= REMEMBERED:
         store.clear()
     store[key] = value
+
+
+def addresses(arrays: Sequence[Any]) -> list[int]:
+    return [0 if a is None else address(a) for a in arrays]
 
 
 def rows(array: np.ndarray) -> np.ndarray:

@@ -1,12 +1,10 @@
-"""Running a program: its code, and a table of where everything is.
-
-All of a table but the arrays' addresses depends on the shape of a call alone, and is made once.
-"""
+"""Running a program: its code, and tables of where everything is."""
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,7 +13,7 @@ import numpy as np
 from tinygrad_rnn.kernels import cache, threads
 from tinygrad_rnn.kernels.gemm import product as gemm
 from tinygrad_rnn.kernels.machine import Library, float_lanes
-from tinygrad_rnn.kernels.sequence.driver import HEAD, STRIDES, program_code
+from tinygrad_rnn.kernels.sequence.driver import program_code
 from tinygrad_rnn.kernels.sequence.program import Buffer, Code, Program
 
 WORTH = 1 << 22  # multiplications below which one thread does all
@@ -51,10 +49,9 @@ def ways_for(work: int) -> int:
 
 
 class Template(NamedTuple):
-    """A table without addresses, for one shape of call."""
+    """What a program reads in every call of one shape, its two dimensions, and its cost."""
 
-    table: np.ndarray
-    arrays: np.ndarray  # for each place, its array in the call
+    table: bytes
     batch: int
     work: int
 
@@ -66,10 +63,9 @@ class Runner:
         self.program, self.matrices, self.dtype = program, program.matrices, dtype
         self.call = _loaded(program.code, what, dtype, float_lanes())
         self.buffers = list(dict.fromkeys(p.buffer for p in program.places))
-        code, sizes = program.code, program.sizes
+        code, sizes, size = program.code, program.sizes, dtype.itemsize
         self._zeros = np.zeros(max(sizes, default=1), dtype)
-        self._columns = [p.column * dtype.itemsize for p in program.places]
-        self._packed = len(HEAD) + (1 + STRIDES) * code.places  # where their addresses begin
+        self._columns = [p.column * size for p in program.places]
         stages = (*code.before, *code.loop, *code.after)
         products = sum(sizes[p.k] * sizes[p.n] for s in stages for p in s.products)
         self._work = products + sum(16 * sizes[g.width] for s in stages for g in s.groups)
@@ -77,35 +73,31 @@ class Runner:
     def template(
         self, sites: Mapping[Buffer, Site], steps: int, batch: int, stretch: int
     ) -> Template:
-        """The table of a call, but for addresses."""
-        found = [sites[p.buffer] for p in self.program.places]
+        """What is the same in all calls of a shape."""
         table = [steps, stretch, address(self._zeros)]
-        table += [s.first + c for s, c in zip(found, self._columns, strict=True)]
-        for site in found:
-            table += site[2:]
-        table += [0] * len(self.matrices)
+        for place, column in zip(self.program.places, self._columns, strict=True):
+            array, first, *strides = sites[place.buffer]
+            table += [8 * (len(self.matrices) + array), first + column, *strides]
         table += self.program.sizes
-        arrays = np.array([s.array for s in found], np.intp)
-        return Template(np.array(table, np.int64), arrays, batch, self._work * steps * batch)
+        return Template(_words(table), batch, self._work * steps * batch)
 
-    def run(
-        self, template: Template, arrays: Sequence[np.ndarray | None], packed: Sequence[np.ndarray]
-    ) -> None:
-        """All steps for all items of the batch, dealt to threads. `arrays` are the call's, None
-        where no place is in one."""
-        table = template.table.copy()
-        addresses = [0 if a is None else address(a) for a in arrays]
-        table[len(HEAD) : len(HEAD) + len(template.arrays)] += np.array(addresses)[template.arrays]
-        table[self._packed : self._packed + len(packed)] = [address(a) for a in packed]
-        at = address(table)
+    def run(self, template: Template, addresses: Sequence[int], packed: Sequence[int]) -> None:
+        """All steps for all items of the batch, dealt to threads. The addresses are those of the
+        call's arrays (0 where no place is in one), and of the packed matrices."""
+        tables = template.table, _words((*packed, *addresses))
         shares = threads.shares(template.batch, ways_for(template.work))
         if len(shares) == 1:
-            self.call(at, 0, template.batch)
+            self.call(*tables, 0, template.batch)
         else:
-            threads.run([functools.partial(self.call, at, *share) for share in shares])
+            threads.run([functools.partial(self.call, *tables, *share) for share in shares])
+
+
+def _words(numbers: Sequence[int]) -> bytes:
+    """64-bit integers, as a program reads them."""
+    return struct.pack(f"{len(numbers)}q", *numbers)
 
 
 @functools.cache
 def _loaded(code: Code, what: str, dtype: np.dtype, lanes: int) -> Any:
     made = cache.object_code(what, f"{dtype}{code}", lambda: program_code(code, dtype))
-    return Library(made, ["run"], gemm.library(dtype).addresses).function("run", 3)
+    return Library(made, ["run"], gemm.library(dtype).addresses).function("run", 4)
