@@ -45,12 +45,8 @@ class Cell:
     def compiled(self, inputs: Inputs, roles: Roles) -> Recurrence | None:
         """Its compiled form for such inputs, or None if it can only run by its definition."""
         arrays, rest = inputs.arrays, roles.xs + roles.states + roles.each
-        key = (
-            *[(a.dtype.char, a.shape[-1]) for a in arrays[:rest]],
-            *[(a.dtype.char, a.shape) for a in arrays[rest:]],
-            roles,
-            inputs.fixed,
-        )
+        sizes = [a.shape[-1] for a in arrays[:rest]] + [a.shape for a in arrays[rest:]]
+        key = arrays[0].dtype, roles, inputs.fixed, *sizes
         if key not in self._compiled:
             xs, states, each = (
                 tuple(a.shape[-1] for a in group) for group in roles.parts(arrays)[:3]

@@ -60,24 +60,28 @@ def replay(fn: Callable[[], Any], g: Array, graph: bool) -> dict[Node, Array]:
 class _Fused:
     """A definition with kernels of its own for both ways."""
 
-    __slots__ = ("backward", "definition", "name", "tells")
+    __slots__ = ("backward", "definition", "name", "tells", "trusted")
 
     def __init__(self, definition: Callable[..., Any], backward: Callable[..., Any]) -> None:
         self.definition, self.backward, self.name = definition, backward, definition.__name__
         parameters = inspect.signature(backward).parameters
         self.tells = [n for n in ("needs", "freeing") if n in parameters]
+        # Ours write to no cotangent, and give each gradient as an array of its own.
+        self.trusted = (backward.__module__ or "").startswith("tinygrad_rnn.")
 
     def pull(self, node: Node, saved: Any, g: Array, needed: Needed) -> Sequence[Array]:
         needs = wanted(node.edges, needed)
         told = {"needs": needs, "freeing": node.saved is None}
-        gs = [read_only(np.asarray(d)) for d in (g if isinstance(g, tuple) else (g,))]
+        gs = g if isinstance(g, tuple) else (g,)
+        if not self.trusted:
+            gs = tuple(read_only(np.asarray(d)) for d in gs)
         given = self.backward(saved[2], *gs, **{n: told[n] for n in self.tells})
         found = one_each(self.name, given, len(needs))
         del given
         for k, want in enumerate(needs):  # by position: another name would be another reference
             if not want or found[k] is None:
                 found[k] = None
-            elif type(found[k]) is not np.ndarray or not exclusive(found, k):
+            elif not self.trusted and (type(found[k]) is not np.ndarray or not exclusive(found, k)):
                 found[k] = np.array(found[k])
         return found
 

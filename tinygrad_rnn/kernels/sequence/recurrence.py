@@ -149,7 +149,8 @@ class Recurrence:
             if not wanted[p]:
                 found.append(None)
             elif p in cell.vectors:
-                found.append(totals[cell.vectors[p]])
+                total = totals[cell.vectors[p]]
+                found.append(total.copy() if any(total is d for d in found) else total)
             elif p in cell.covered:
                 found.append(np.empty(weight.shape, self.dtype))
             else:
