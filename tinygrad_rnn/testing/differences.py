@@ -18,6 +18,7 @@ from tinygrad_rnn.autograd.graph import Array
 STEPS = tuple(0.1 * 4.0**-k for k in range(14))  # in units of the direction, so relative ones
 TINY = 5e-324  # the smallest number
 NEAR = (2.0**-32, 2.0**-24)  # between points at which noise is measured, beside 16 roundings
+WIDER, WIDEST = 16, 2.0**-7  # apart, where stairs are looked for
 GAMMA = {3: 36 / 720, 4: 576 / 40320, 5: 14400 / 3628800}  # (k!)² / (2k)!: noise to level k
 
 
@@ -78,13 +79,31 @@ class Line:
         """
         found = [self.rounding(weight)]
         for apart in self.apart:
-            table = np.array([weight @ self.change(k * apart) for k in range(7)])
-            for level in range(1, 6):
-                table = np.diff(table)
-                if level in GAMMA:
-                    found.append(float(np.sqrt(GAMMA[level] * np.mean(table**2))))
+            found += self.levels(weight, apart)
         stairs = [np.linalg.norm(weight * self.stair(side)) for side in (1, -1)]
         return float(np.nanmax([*found, *stairs]))
+
+    def levels(self, weight: Array, apart: float) -> list[float]:
+        """The noise of weight · f by third, fourth and fifth differences of points so far apart."""
+        table = np.array([weight @ self.change(k * apart) for k in range(7)])
+        found = []
+        for level in range(1, 6):
+            table = np.diff(table)
+            if level in GAMMA:
+                found.append(float(np.sqrt(GAMMA[level] * np.mean(table**2))))
+        return found
+
+    def climbs(self, weight: Array, off: float) -> bool:
+        """Whether f has stairs, among smooth terms, that smaller steps miss, and that may be why a
+        slope is `off`: its fifth differences do not shrink with the distance as smooth ones do."""
+        apart = self.apart[-1]
+        before = self.levels(weight, apart)[-1]
+        while (apart := WIDER * apart) < WIDEST:
+            found = self.levels(weight, apart)[-1]
+            if max(2 * WIDER**5 * before, 1e-2 * off * 6 * apart) < found:
+                return True
+            before = found
+        return False
 
     def deceives(self, weight: Array, analytic: float, value: float) -> bool:
         """Whether the slopes at near points agree with `analytic` rather than with the `value` of

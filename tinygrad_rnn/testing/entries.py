@@ -40,7 +40,12 @@ def judge(point: Point, i: int, j: int, u_i: float) -> Element:
             abs(s / u_i - analytic) < 0.3 * off for h, s in middle.slopes if h > middle.step
         )
         expected = analytic * u_i
-        if agree < 2 and not (line.deceives(w, expected, middle.value) or line.rests(w, expected)):
+        lies = (
+            line.deceives(w, expected, middle.value)
+            or line.rests(w, expected)
+            or line.climbs(w, off * abs(u_i))
+        )
+        if agree < 2 and not lies:
             verdict, slopes = _among_near(point, i, j, u_i, analytic, off, noise)
             convex = None if slopes else convex
     step = middle.step * abs(u_i)
