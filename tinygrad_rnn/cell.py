@@ -91,9 +91,10 @@ def cell(step: Callable[..., Any]) -> Cell:
 
     Matrices (m, n) and per-unit vectors (n,) are given as `params`. A step may use linear with or
     without a bias, products of rows with matrices, split and concatenate on the last axis, split
-    of a matrix on axis 0, and pointwise ops. Any other step works too, by its definition, and a
-    warning says why. The same lines give the step itself, and its derivatives of any order. Python
-    numbers that a step reads from outside are what they were when it was first scanned.
+    of a matrix on axis 0, sum and mean over the last axis, and pointwise ops. Any other step works
+    too, by its definition, and a warning says why. The same lines give the step itself, and its
+    derivatives of any order. Python numbers that a step reads from outside are what they were when
+    it was first scanned.
 
     >>> import tinygrad_rnn as tg
     >>> @tg.cell

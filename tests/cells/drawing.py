@@ -1,4 +1,4 @@
-"""Cells drawn at random: steps of products, pointwise ops, splits and several states."""
+"""Cells drawn at random: steps of products, sums, pointwise ops, splits and several states."""
 
 import numpy as np
 
@@ -25,8 +25,9 @@ TWO = (
 class Drawn:
     """A step that does what a seed says; every time the same."""
 
-    def __init__(self, seed, length):
+    def __init__(self, seed, length, kinds=7):
         rng = np.random.default_rng(seed)
+        self.kinds = kinds  # 6 leaves out sums over units
         self.seed, self.__name__ = seed, f"drawn_{seed}"
         self.__qualname__ = self.__name__
         self.states, self.each, self.several = (int(n) for n in rng.integers((1, 0, 1), (4, 2, 3)))
@@ -53,7 +54,7 @@ class Drawn:
             return tg.concatenate([some() for _ in range(n)], axis=-1) if n > 1 else some()
 
         for _ in range(self.length):
-            kind = rng.integers(6)
+            kind = rng.integers(self.kinds)
             if kind < 2:
                 k = rng.integers(len(matrices))
                 m, n = self.matrices[k]
@@ -65,14 +66,17 @@ class Drawn:
                 rows.append(ONE[rng.integers(len(ONE))](some()))
             elif kind < 4 and units:
                 rows.append(some() * units[0] if rng.integers(2) else some() + units[0])
-            else:
+            elif kind < 6:
                 rows.append(TWO[rng.integers(len(TWO))](some(), some()))
+            else:
+                a, b = some(), some()
+                rows.append(a - b * tg.tanh(tg.mean(a * b, -1, keepdims=True)))
         news = [some() if rng.integers(3) else tg.tanh(some()) for _ in range(self.states)]
         output = wide(int(rng.integers(1, 3)))
         return output, tuple(news) if self.paired else news[0]
 
 
-def drawn(seed, length):
+def drawn(seed, length, *kinds):
     """A row of a table; a smaller length gives the beginning of the same step."""
-    step = Drawn(seed, length)
+    step = Drawn(seed, length, *kinds)
     return Row(step, step.sizes, smooth=False)

@@ -181,6 +181,37 @@ def plain(x, state, w, u, v):
     return linear(b, v) + a, (linear(x, w) + linear(a, w), linear(x, u))
 
 
+def normal(a, gain, shift):
+    """Layer normalisation (Ba et al. 2016); the epsilon keeps its gradient from vanishing."""
+    a = a - tg.mean(a, -1, keepdims=True)
+    return a / tg.sqrt(tg.mean(tg.square(a), -1, keepdims=True) + 0.1) * gain + shift
+
+
+def normalised(x, state, w, u, b, g_x, g_h, g_c, s_c):
+    """An LSTM with layer normalisation (Ba et al. 2016, equations 20-22)."""
+    h, c = state
+    a = normal(linear(x, w), g_x, b) + normal(linear(h, u), g_h, 0.0)
+    i, f, g, o = split(a, 4, axis=-1)
+    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
+    h = sigmoid(o) * tanh(normal(c, g_c, s_c))
+    return h, (h, c)
+
+
+def centred(x, h, w, u):
+    """Sums over the units: of a sum of products, of a state, of the input."""
+    a = linear(x, w) + linear(h, u)
+    a = tanh(a - tg.mean(a, axis=-1, keepdims=True))
+    h = a + 0.25 * tg.sum(x, axis=1, keepdims=True) - tg.sum(h * a, -1).reshape(-1, 1) / 8.0
+    return h, 0.5 * h
+
+
+def scored(x, h, w, u, scale):
+    """Units that one number of the input, and one parameter, weigh."""
+    a, weight = split(linear(x, w), [h.shape[-1]], axis=-1)
+    h = tanh(a + linear(h, u) * sigmoid(weight) * scale)
+    return h, h
+
+
 Widths = int | tuple[int, ...]
 
 
@@ -246,5 +277,11 @@ CELLS = {
     "residual": Row(residual, lambda i, h: Sizes(i, h, ((h, i),))),
     "nested": Row(nested, lambda i, h: Sizes(i, (h, h), ((h, i), (h, h)))),
     "plain": Row(plain, lambda i, h: Sizes(h, (h, 2 * h), ((h, h), (2 * h, h), (h, 2 * h)))),
+    "normalised": Row(
+        normalised,
+        lambda i, h: Sizes(i, (h, h), (*gated(4, i, h), *[(4 * h,)] * 2, *[(h,)] * 2)),
+    ),
+    "centred": Row(centred, lambda i, h: Sizes(i, h, ((h, i), (h, h)))),
+    "scored": Row(scored, lambda i, h: Sizes(i, h, ((h + 1, i), (h, h), (1,)))),
     "functions": Row(functions, lambda i, h: Sizes(i, h, gated(2, i, h)), False),
 }

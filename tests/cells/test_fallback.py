@@ -60,8 +60,8 @@ def op(x, h, w):
     return h, h
 
 
-def sum_of_units(x, h, w):
-    h = tg.tanh(x + tg.linear(h, w) + tg.sum(h, axis=-1, keepdims=True))  # here
+def sum_over_batch(x, h, w):
+    h = tg.tanh(x + tg.linear(h, w) + tg.sum(h, axis=0))  # here
     return h, h
 
 
@@ -103,7 +103,7 @@ STEPS = [
     closed_number,
     batch,
     op,
-    sum_of_units,
+    sum_over_batch,
     randomness,
     random_number,
     scaled_matrix,

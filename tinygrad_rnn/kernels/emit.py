@@ -220,6 +220,10 @@ class Emitter:
         size = ir.IntType(32)(self.size)
         self.builder.call(function, [vector, self.pointer(address), size, mask])
 
+    def total(self) -> Total:
+        """A sum, which starts at zero."""
+        return Total(self)
+
     @property
     def suffix(self) -> str:
         """How intrinsics on vectors are called."""
@@ -233,3 +237,30 @@ class Emitter:
             ir.Constant(m.vector, ir.Undefined), element, ir.IntType(32)(0)
         )
         return self.shuffled(wide, m.vector)
+
+
+class Total:
+    """A sum over lanes: lane by lane while a loop goes on, then in halves."""
+
+    def __init__(self, e: Emitter) -> None:
+        self.e, self.zero = e, _ir().Constant(e.module.vector, [0.0] * e.lanes)
+        with e.builder.goto_entry_block():
+            self.place = e.builder.alloca(e.module.vector)
+        e.builder.store(self.zero, self.place)
+
+    def add(self, vector: Any, mask: Any = None) -> None:
+        """Add the lanes within the mask."""
+        b = self.e.builder
+        if mask is not None:
+            vector = b.select(mask, vector, self.zero)
+        b.store(b.fadd(b.load(self.place, typ=self.e.module.vector), vector), self.place)
+
+    def store(self, address: Word) -> None:
+        """Write the sum of all lanes."""
+        ir, e = _ir(), self.e
+        b, total, half = e.builder, e.builder.load(self.place, typ=e.module.vector), e.lanes // 2
+        while half:
+            other = [(k + half) % e.lanes for k in range(e.lanes)]
+            lanes = ir.Constant(ir.VectorType(ir.IntType(32), e.lanes), other)
+            total, half = b.fadd(total, b.shuffle_vector(total, total, lanes)), half // 2
+        b.store(b.extract_element(total, ir.IntType(32)(0)), e.pointer(address), align=e.size)

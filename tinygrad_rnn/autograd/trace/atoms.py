@@ -1,7 +1,8 @@
 """Atoms: what a step computes for one row, as a graph of named ops on pieces of rows.
 
 An atom is a leaf (a piece of an input, a state, a vector of parameters, a cotangent), a number, a
-product of an atom with a block of a matrix, or a pointwise op. Equal atoms are one object, so
+product of an atom with a block of a matrix, the sum of an atom's units, or a pointwise op, of which
+"widen" repeats the one unit of an atom. Equal atoms are one object, so
 what a backward pass computes again is known to be the same.
 """
 
@@ -66,6 +67,14 @@ class Atoms:
                     return other
         return self._one(op, args, (), width)
 
+    def total(self, atom: Atom) -> Atom:
+        """The sum of an atom's units, of width 1."""
+        return self._one("sum", (atom,), (), 1)
+
+    def widened(self, atom: Atom, width: int) -> Atom:
+        """An atom of width 1, repeated."""
+        return self._one("widen", (atom,), (), width) if width != 1 else atom
+
     def part(self, atom: Atom, start: int, stop: int) -> Atom:
         """Columns start:stop of an atom."""
         if (start, stop) == (0, atom.width) or atom.width <= 1:
@@ -84,6 +93,8 @@ class Atoms:
             return self.product(
                 atom.args[0], atom.extra._replace(n=atom.extra.n + start, n_end=atom.extra.n + stop)
             )
+        if atom.op == "widen":
+            return self.widened(atom.args[0], stop - start)
         return self.pointwise(atom.op, *(self.part(a, start, stop) for a in atom.args))
 
     def listing(self) -> list[str]:

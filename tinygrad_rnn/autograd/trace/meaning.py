@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -34,6 +35,12 @@ class Turned(NamedTuple):
     row: Row
 
 
+class Scalars(NamedTuple):
+    """A row of width 1, as (B,)."""
+
+    row: Row
+
+
 class Matrix(NamedTuple):
     """A block of a parameter: (rows, columns), or transposed."""
 
@@ -50,7 +57,7 @@ class Outer(NamedTuple):
     terms: tuple[tuple[Row, Row, int, int], ...]
 
 
-Meaning = Row | Turned | Matrix | Outer
+Meaning = Row | Turned | Scalars | Matrix | Outer
 
 
 class Meanings:
@@ -176,13 +183,29 @@ class Meanings:
         return Row(tuple(p for a in arrays for p in a.pieces), *(kinds or {(False, False)}).pop())
 
     def _reshape(self, a: Any, shape: Any) -> Any:
+        axes = np.size(shape)
+        if isinstance(a, Scalars) and axes == 2:
+            return a.row
+        if isinstance(a, Row) and not flat(a) and a.width == 1 and axes == 1:
+            return Scalars(a)
         return a  # `result` has no other shape: the watcher compares them
 
-    def _sum(self, a: Any, axis: Any = None, keepdims: bool = False) -> Row:
-        axes = axis if isinstance(axis, tuple) else (axis,)
-        if isinstance(a, Row) and not flat(a) and axes in ((0,), (-2,)):
+    def _sum(self, a: Any, axis: Any = None, keepdims: bool = False) -> Row | Scalars:
+        if not isinstance(a, Row) or flat(a) or axis is None:
+            raise Untraceable("sums can be compiled over the units of a row")
+        axes = {k % 2 for k in (axis if isinstance(axis, tuple) else (axis,))}
+        if 1 in axes:
+            terms = [p if p.width == 1 else self.atoms.total(p) for p in a.pieces]
+            a = Row((functools.reduce(functools.partial(self.atoms.pointwise, "add"), terms),))
+        if 0 in axes:
             return a._replace(total=True)
-        raise Untraceable("sums over the units of a row cannot be compiled")
+        return a if keepdims else Scalars(a)
+
+    def _spanned(self, a: Any, shape: tuple[int, ...], axis: Any, keepdims: bool) -> Row:
+        row = a.row if isinstance(a, Scalars) else a
+        if not isinstance(row, Row) or row.width != 1 or axis not in (1, -1, (1,), (-1,)):
+            raise Untraceable("sums can be compiled over the units of a row")
+        return Row((self.atoms.widened(row.pieces[0], shape[-1]),))
 
 
 def flat(row: Row) -> bool:

@@ -28,12 +28,12 @@ class Staging:
         self,
         outputs: Sequence[Output],
         rows: str,
-        sums: str,
+        chained: str,
         preferred: Mapping[Atom, Place] | None = None,
         lasting: Sequence[Atom] = (),
     ) -> Program:
         """The program that computes `outputs`. Operands go to their preferred place, or one in a
-        buffer named `rows`; chains, and those that are to be kept, to one named `sums`."""
+        buffer named `rows`; chains, and those that are to be kept, to one named `chained`."""
         wanted = [*(o.atom for o in outputs), *(preferred or ()), *lasting]
         stored, targets = self._direct(outputs, wanted)
         added = {self.held[chain] for chain in targets}
@@ -48,9 +48,11 @@ class Staging:
             if operand not in self.held and operand.op != "leaf":
                 place = (preferred or {}).get(operand) or Place((rows, len(self.widths)))
                 stored.append(self._stored(operand, place))
-        for atom in self._fading(stored):
-            stored.append(self._stored(atom, Place((rows, len(self.widths)))))
-        self._place_chains([c for c in chains if c not in targets], sums)
+        sums = [a for a in self.timing.behind(roots) if self.timing.is_sum(a)]
+        for atom in (*sums, *self._fading(stored)):
+            if atom not in self.held:
+                stored.append(self._stored(atom, Place((rows, len(self.widths)))))
+        self._place_chains([c for c in chains if c not in targets], chained)
         links = self._links(chains, targets)
         return self.writer.program(links, stored)
 
@@ -112,6 +114,8 @@ class Staging:
 
     def storing(self, atom: Atom, place: Place) -> Time:
         """When an output is stored: in the loop, unless products before it want the row."""
+        if self.timing.is_sum(atom) and self.held.get(atom) == place:
+            return self.timing.time(atom.args[0])  # where it is added up
         time = self.timing.time(atom)
         return time if time[0] != BEFORE or place.buffer in self.hoisted else (LOOP, 0)
 

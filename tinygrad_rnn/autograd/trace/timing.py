@@ -32,6 +32,10 @@ class Timing:
         """Whether an atom is a chain that this program has to compute."""
         return atom.op == "leaf" and atom.extra[0] == "chain" and atom not in self.given
 
+    def is_sum(self, atom: Atom) -> bool:
+        """Whether an atom is a sum that this program has to compute, for later stages to read."""
+        return atom.op == "sum" and atom not in self.given
+
     def sources(self, atom: Atom) -> list[Atom]:
         """What an atom is computed from here."""
         if self.is_open(atom):
@@ -66,7 +70,8 @@ class Timing:
             sources = self.sources(a)
             times = [self.moment(a, s) if self.is_open(a) else self._times[s] for s in sources]
             first = LOOP if not sources and self.depends(a) else BEFORE
-            self._times[a] = max(times, default=(first, 0))
+            phase, stage = max(times, default=(first, 0))
+            self._times[a] = phase, stage + self.is_sum(a)
         return self._times[atom]
 
     def moment(self, chain: Atom, operand: Atom) -> Time:

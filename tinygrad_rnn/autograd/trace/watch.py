@@ -16,7 +16,7 @@ from tinygrad_rnn.autograd.gradient import grad
 from tinygrad_rnn.autograd.graph import MODE, Value, switched
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.autograd.trace.atoms import Atoms, Untraceable
-from tinygrad_rnn.autograd.trace.meaning import Matrix, Meanings, Outer, Row
+from tinygrad_rnn.autograd.trace.meaning import Matrix, Meanings, Outer, Row, Scalars, flat
 from tinygrad_rnn.kernels.pointwise.table import POINTWISE
 
 
@@ -107,12 +107,13 @@ class Watcher:
             self.keep(value, meaning)
 
     def _fits(self, name: str, array: np.ndarray, meaning: Any) -> None:
+        fits = not isinstance(meaning, Scalars) or array.ndim == 1
         if isinstance(meaning, Row):
-            flat = meaning.unit or meaning.total
-            fits = array.shape[-1:] == (meaning.width,) or array.ndim == 0
-            if not fits or array.ndim != (1 if flat else 2):
-                if not (array.ndim == 0 and meaning.width == 0):
-                    raise Untraceable(f"{name} with a result of shape {array.shape}")
+            ndim = 1 if flat(meaning) else 2
+            alone = array.ndim == 0 and (meaning.width == 0 or meaning.total)
+            fits = alone or (array.ndim == ndim and array.shape[-1] == meaning.width)
+        if not fits:
+            raise Untraceable(f"{name} with a result of shape {array.shape}")
 
     def pulled(self, node: Any, g: Any, gradients: Sequence[Any]) -> None:
         """The ops of a backward pass are seen as they run."""

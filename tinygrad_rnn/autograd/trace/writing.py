@@ -125,20 +125,32 @@ class Writer:
         return Product(operand, matrix, target, link.adds, self._size(k), self._size(n))
 
     def _groups(self, outputs: Sequence[Output], time: Time) -> Iterable[Group]:
-        widths = dict.fromkeys(max(o.atom.width, 1) for o in outputs)
-        for index, width in enumerate(widths):
-            here = [o for o in outputs if max(o.atom.width, 1) == width]
+        groups: dict[int, list[Output]] = {}
+        for o in outputs:
+            width = o.atom.args[0].width if self._sums(o) else o.atom.width
+            groups.setdefault(max(width, 1), []).append(o)
+        for index, (width, here) in enumerate(groups.items()):
             yield self._group(here, width, (*time, index))
 
+    def _sums(self, output: Output) -> bool:
+        """Whether an output is a sum, which is added up right where it is kept."""
+        here = self.held.get(output.atom) == output.place
+        return output.atom.op == "sum" and here and output.atom not in self.given
+
     def _group(self, outputs: Sequence[Output], width: int, moment: Moment) -> Group:
+        roots = [o.atom.args[0] if self._sums(o) else o.atom for o in outputs]
         code: dict[tuple[object, ...], int] = {}
         values: dict[Atom, int] = {}
-        for atom in self._evaluated([o.atom for o in outputs], moment):
-            values[atom] = code.setdefault(self._instruction(atom, values, moment), len(code))
+        for atom in self._evaluated(roots, moment):
+            if atom.op == "widen":  # lanes hold one unit or all of them alike
+                values[atom] = values[atom.args[0]]
+            else:
+                values[atom] = code.setdefault(self._instruction(atom, values, moment), len(code))
         stores = []
-        for o in outputs:
-            stores.append(Store(values[o.atom], self._place(o.place), o.adds))
-            self.writes.append(Access(o.place, width, moment))
+        for o, root in zip(outputs, roots, strict=True):
+            sums = self._sums(o)
+            stores.append(Store(values[root], self._place(o.place), o.adds, sums))
+            self.writes.append(Access(o.place, 1 if sums else width, moment))
         return Group(self._size(width), tuple(code), tuple(stores))
 
     def _evaluated(self, roots: Sequence[Atom], moment: Moment) -> list[Atom]:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from tinygrad_rnn.kernels.emit import Count, Emitter, Module, Word
+from tinygrad_rnn.kernels.emit import Count, Emitter, Module, Total, Word
 from tinygrad_rnn.kernels.gemm.tile import PANEL
 from tinygrad_rnn.kernels.pointwise.lanes import Lane
 from tinygrad_rnn.kernels.pointwise.table import POINTWISE
-from tinygrad_rnn.kernels.sequence.program import Code, Group, Product, Stage
+from tinygrad_rnn.kernels.sequence.program import Code, Group, Product, Stage, Store
 
 HEAD = ("steps", "stretch", "zeros")  # steps, steps of a stretch, address of a row of zeros
 # Of a place: which of the bases it counts from, in bytes; how far from there its first row is; how
@@ -123,13 +123,23 @@ class _Driver:
         used |= {s.place for s in group.stores}
         with e.loop(self.start, self.stop) as item:
             rows = {k: self.sites[k].at(first, step, item) for k in sorted(used)}
+            sums = {s: e.total() for s in group.stores if s.sums}
             whole = width // e.lanes * e.lanes
             with e.loop(0, whole, e.lanes) as column:
-                self.vector(group, rows, column * e.size, None)
+                self.vector(group, rows, column * e.size, None, sums)
             with e.when(whole < width):
-                self.vector(group, rows, whole * e.size, e.mask(width - whole))
+                self.vector(group, rows, whole * e.size, e.mask(width - whole), sums)
+            for store, total in sums.items():
+                total.store(rows[store.place])
 
-    def vector(self, group: Group, rows: dict[int, Word], offset: Word, mask: Any) -> None:
+    def vector(
+        self,
+        group: Group,
+        rows: dict[int, Word],
+        offset: Word,
+        mask: Any,
+        sums: dict[Store, Total],
+    ) -> None:
         """The code of a group for one vector of units."""
         e = self.e
         values: list[Any] = []
@@ -149,6 +159,9 @@ class _Driver:
             values.append(value)
         for store in group.stores:
             at, lane = rows[store.place] + offset, values[store.value]
+            if store.sums:
+                sums[store].add(lane.value, mask)
+                continue
             if store.adds:
                 lane = Lane(e, e.load(at, mask)) + lane
             e.store(at, lane.value, mask)

@@ -34,11 +34,12 @@ class Product(NamedTuple):
 
 
 class Store(NamedTuple):
-    """Write, or add, a value of a group's code to a place."""
+    """Write, or add, a value of a group's code to a place; or write the sum of its units."""
 
     value: int
     place: int
     adds: bool
+    sums: bool = False
 
 
 class Group(NamedTuple):
