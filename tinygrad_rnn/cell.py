@@ -18,7 +18,8 @@ import numpy as np
 
 from tinygrad_rnn.autograd import writes
 from tinygrad_rnn.autograd.fused import fused
-from tinygrad_rnn.autograd.graph import Value
+from tinygrad_rnn.autograd.graph import Array, Value
+from tinygrad_rnn.autograd.ops.elementwise import not_equal, where
 from tinygrad_rnn.autograd.trace.lowering import lowered
 from tinygrad_rnn.autograd.trace.watch import Shapes, traced
 from tinygrad_rnn.kernels.sequence.recurrence import Given, Recurrence, Saved
@@ -30,6 +31,7 @@ class Cell:
     def __init__(self, step: Callable[..., Any]) -> None:
         self.step, self.__name__, self.__qualname__ = step, step.__name__, step.__qualname__
         self._compiled: dict[Any, Recurrence | None] = {}
+        self._resetting: dict[bool, Cell] = {}
         functools.update_wrapper(self, step)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -41,6 +43,18 @@ class Cell:
 
     def __repr__(self) -> str:
         return f"cell({self.step!r})"
+
+    def resetting(self, several: bool) -> Cell:
+        """The cell with one more input, (B, 1), which says where the state is 0 before the step;
+        whether the step itself gets a tuple of inputs."""
+
+        def step(xs: tuple[Any, ...], state: Any, *rest: Any) -> Any:
+            *x, begins = xs
+            return self.step(tuple(x) if several else x[0], cleared(begins, state), *rest)
+
+        if several not in self._resetting:
+            self._resetting[several] = Cell(functools.wraps(self.step)(step))
+        return self._resetting[several]
 
     def compiled(self, inputs: Inputs, roles: Roles) -> Recurrence | None:
         """Its compiled form for such inputs, or None if it can only run by its definition."""
@@ -109,6 +123,13 @@ def cell(step: Callable[..., Any]) -> Cell:
     return step if isinstance(step, Cell) else Cell(step)
 
 
+def cleared(begins: Array, state: Any) -> Any:
+    """The state, 0 where `begins`, (B, 1), is not; states may be tuples."""
+    if isinstance(state, tuple):
+        return tuple(cleared(begins, s) for s in state)
+    return where(not_equal(begins, 0.0), 0.0, state)
+
+
 class Roles(NamedTuple):
     """What the inputs of a scan are: so many xs, states and each, then parameters; whether the
     step gets a tuple of xs, and of states."""
@@ -173,11 +194,12 @@ class Call(NamedTuple):
     versions: tuple[int, ...]
     keep: bool  # whether a backward pass may follow
     reverse: bool
+    lengths: np.ndarray | None
 
 
 def _forward(*arrays: np.ndarray, call: Call) -> tuple[Any, tuple[Call, Saved]]:
     xs, states, each, params = call.roles.parts(arrays)
-    given = Given(xs, states, each, params, call.versions)
+    given = Given(xs, states, each, params, call.versions, call.lengths)
     outputs, saved = call.recurrence.forward(given, call.keep, call.reverse)
     return outputs, (call, saved)
 

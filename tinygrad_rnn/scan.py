@@ -104,13 +104,17 @@ def scan(
     valid = None if lengths is None else _checked_lengths(lengths, steps, batch)
     if valid is not None and (valid == steps).all():
         valid = None
-    if isinstance(step, Cell) and valid is None and reset is None and steps and batch:
-        result = _compiled(step, arrays, several, state, each, params, reverse)
-        if result is not None:
-            return result
     resets = None if reset is None else np.asarray(reset, dtype=bool)
     if resets is not None and resets.shape != (steps, batch):
         raise ValueError(f"scan: expected reset of shape {(steps, batch)}, got {resets.shape}")
+    if isinstance(step, Cell) and steps and batch:
+        cell, given, tupled = step, arrays, several
+        if resets is not None:
+            begins = resets[:, :, None].astype(arrays[0].dtype)
+            cell, given, tupled = step.resetting(several), (*arrays, begins), True
+        result = _compiled(cell, given, tupled, state, each, params, reverse, valid)
+        if result is not None:
+            return result
     rows = list(zip(*(unstack(x) for x in arrays), strict=True))
     outputs: list[Array] = [None] * steps
     for t in reversed(range(steps)) if reverse else range(steps):
@@ -138,10 +142,11 @@ def _compiled(
     each: Sequence[Array],
     params: Sequence[Array],
     reverse: bool,
+    lengths: np.ndarray | None,
 ) -> tuple[Any, Any] | None:
     """The scan of a cell by its kernels, or None where they do not apply."""
     mode = MODE.get()
-    if mode.definitions:
+    if mode.definitions or (lengths is not None and not lengths.any()):
         return None
     paired = isinstance(state, tuple)
     states = state if paired else (state,)
@@ -151,20 +156,22 @@ def _compiled(
     recurrence = step.compiled(inputs, roles) if inputs else None
     if inputs is None or recurrence is None:
         return None
-    definition = functools.partial(_definition, step, roles, reverse)
+    definition = functools.partial(_definition, step, roles, reverse, lengths)
     keep = mode.recording and inputs.live
-    call = Call(recurrence, definition, roles, inputs.versions, keep, reverse)
+    call = Call(recurrence, definition, roles, inputs.versions, keep, reverse, lengths)
     outputs, *last = scanned(*values, call=call)
     return outputs, tuple(last) if paired else last[0]
 
 
-def _definition(step: Cell, roles: Roles, reverse: bool, *inputs: Any) -> tuple[Any, ...]:
+def _definition(
+    step: Cell, roles: Roles, reverse: bool, lengths: np.ndarray | None, *inputs: Any
+) -> tuple[Any, ...]:
     """The same scan, as a loop."""
     xs, states, each, params = roles.parts(inputs)
     x = tuple(xs) if roles.several else xs[0]
     state = tuple(states) if roles.paired else states[0]
     with switched(definitions=True):
-        outputs, last = scan(step, x, state, params, each=each, reverse=reverse)
+        outputs, last = scan(step, x, state, params, each=each, lengths=lengths, reverse=reverse)
     return outputs, *(last if roles.paired else (last,))
 
 

@@ -128,6 +128,13 @@ class Word:
         )
 
 
+    def maximum(self, other: Count) -> Word:
+        """The larger of two."""
+        return Word(
+            self.builder, self.builder.select(self > other, self.value, self._lifted(other))
+        )
+
+
 class Emitter:
     """Writes one function: loops, memory, calls. Addresses are Words, in bytes."""
 

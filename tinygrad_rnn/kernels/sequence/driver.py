@@ -1,8 +1,12 @@
 """The driver of a staged program: its loops over time and batch, written once for every cell.
 
 `run(table, bases, start, stop)` does all steps for the batch items start:stop. Both tables hold
-64-bit integers. `bases` are the addresses of a call: of the packed matrices, then of the arrays.
-`table` is the same for all calls of one shape: `HEAD`, the words of each place, the sizes.
+64-bit integers. `bases` are the addresses of a call: of `starts` and `counts`, the packed matrices,
+the arrays. `table` is the same for all calls of one shape: `HEAD`, the words of each place, sizes.
+
+At step t there are rows for the first `counts[t]` items of the batch, from position `starts[t]` on.
+Where all sequences are of one length, positions are steps; else rows are, and those of all steps
+follow one another.
 """
 
 from __future__ import annotations
@@ -15,10 +19,14 @@ from tinygrad_rnn.kernels.pointwise.lanes import Lane
 from tinygrad_rnn.kernels.pointwise.table import POINTWISE
 from tinygrad_rnn.kernels.sequence.program import Code, Group, Product, Stage, Store
 
-HEAD = ("steps", "stretch", "zeros")  # steps, steps of a stretch, address of a row of zeros
+# Steps, steps of a stretch, address of a row of zeros; the shift of places whose rows follow one
+# another though the counts differ, if there are such.
+HEAD = ("steps", "stretch", "zeros", "ordinary")
 # Of a place: which of the bases it counts from, in bytes; how far from there its first row is; how
-# far, in bytes, it is from step to step, item to item, and stretch to stretch.
-PLACE = ("base", "first", "step", "row", "stretch")
+# far, in bytes, it is from position to position, item to item, and from a stretch's first position
+# to the next one's; how many steps later its position is.
+PLACE = ("base", "first", "step", "row", "stretch", "shift")
+BASES = ("starts", "counts")
 
 
 def program_code(code: Code, dtype: Any) -> bytes:
@@ -34,15 +42,21 @@ class _Site:
 
     def __init__(self, e: Emitter, table: Word, bases: Word, index: int) -> None:
         at = table + 8 * (len(HEAD) + len(PLACE) * index)
-        base, first, self.step, self.row, self.stretch = (
+        base, first, self.step, self.row, self.stretch, self.shift = (
             e.read(at + 8 * k) for k in range(len(PLACE))
         )
         self.address = e.read(bases + base) + first
+        self.e, self.starts = e, e.read(bases) + self.shift * 8
 
-    def at(self, first: Count, step: Count, item: Count) -> Word:
+    def position(self, step: Word) -> Word:
+        """Of its rows at a step."""
+        return self.e.read(self.starts + step * 8)
+
+    def at(self, first: Word, step: Word, item: Count) -> Word:
         """The address, `step` steps into the stretch that begins at step `first`."""
-        begin: Word = self.address + self.stretch * first
-        return begin + self.step * step + self.row * item  # type: ignore[no-any-return]
+        begin, here = self.position(first), self.position(first + step)
+        rows: Word = self.stretch * begin + self.step * (here - begin)
+        return self.address + rows + self.row * item  # type: ignore[no-any-return]
 
 
 class _Driver:
@@ -50,30 +64,49 @@ class _Driver:
         self, e: Emitter, code: Code, table: Word, bases: Word, start: Word, stop: Word
     ) -> None:
         self.e, self.code, self.start, self.stop = e, code, start, stop
-        self.steps, self.longest, self.zeros = (e.read(table + 8 * k) for k in range(len(HEAD)))
+        self.steps, self.longest, self.zeros, self.ordinary = (
+            e.read(table + 8 * k) for k in range(len(HEAD))
+        )
+        self.counts = e.read(bases + 8)
         self.sites = [_Site(e, table, bases, k) for k in range(code.places)]
-        self.matrices = [e.read(bases + 8 * k) for k in range(code.matrices)]
+        self.matrices = [e.read(bases + 8 * (len(BASES) + k)) for k in range(code.matrices)]
         rest = table + 8 * (len(HEAD) + len(PLACE) * code.places)
         self.sizes = [e.read(rest + 8 * k) for k in range(code.sizes)]
 
     def write(self) -> None:
-        """Stretch by stretch: what comes before, the steps, what comes after."""
+        """Stretch by stretch: what comes before, the steps, what comes after.
+
+        A step without rows, which those after it have not either, is left out.
+        """
         with self.e.loop(0, self.steps, self.longest) as first:
             steps = self.longest.minimum(self.steps - first)
             for stage in self.code.before:
                 self.stretch(stage, first, steps)
             with self.e.loop(0, steps) as step:
-                for stage in self.code.loop:
-                    self.step(stage, first, step)
+                with self.e.when(self.end(first + step) > self.start):
+                    for stage in self.code.loop:
+                        self.step(stage, first, step)
             for stage in self.code.after:
                 self.stretch(stage, first, steps)
+
+    def end(self, step: Word) -> Word:
+        """The end of the batch items that have rows at a step."""
+        return self.stop.minimum(self.count(step))
+
+    def count(self, step: Word) -> Word:
+        """How many batch items have rows at a step."""
+        return self.e.read(self.counts + step * 8)
+
+    def rows(self, step: Word) -> Word:
+        """How many of them are this call's."""
+        return (self.end(step) - self.start).maximum(0)
 
     def step(self, stage: Stage, first: Word, step: Word) -> None:
         """A stage of one step."""
         for product in stage.products:
             operand, target = self.sites[product.operand], self.sites[product.target]
             a, c = (s.at(first, step, self.start) for s in (operand, target))
-            self.product(product, self.stop - self.start, a, c)
+            self.product(product, self.rows(first + step), a, c)
         for group in stage.groups:
             self.group(group, first, step)
 
@@ -88,21 +121,34 @@ class _Driver:
 
     def products(self, product: Product, first: Word, steps: Word) -> None:
         """A product for many steps: as one, where the rows of all steps follow one another."""
-        e, (operand, target) = self.e, (self.sites[k] for k in (product.operand, product.target))
-        rows = self.stop - self.start
-        forth, back = (
-            e.builder.and_(*((s.row * rows).equals(s.step * sign) for s in (operand, target)))
-            for sign in (1, -1)
-        )
-        for follow, at in ((forth, e.word(0)), (back, steps - 1)):
-            with e.when(follow):
-                a, c = (s.at(first, at, self.start) for s in (operand, target))
-                self.product(product, rows * steps, a, c)
-        with e.when(e.builder.not_(e.builder.or_(forth, back))):
+        e, b = self.e, self.e.builder
+        sites = [self.sites[k] for k in (product.operand, product.target)]
+        last = first + (steps - 1)
+        rows, fewer = self.rows(first), self.rows(last)
+        ways = [s.step * (s.position(last) - s.position(first)) for s in sites]
+        even, whole = rows.equals(fewer), self.start.equals(0)
+        for t in (first, last):
+            whole = b.and_(whole, self.end(t).equals(self.count(t)))
+        for s in sites:
+            whole = b.and_(whole, s.shift.equals(self.ordinary))
+        apart = b.not_(whole)
+        for sign, begin, far in ((1, e.word(0), fewer), (-1, steps - 1, rows)):
+            follow = b.and_(whole, ways[0] * sign >= (sign < 0))
+            steady = even
+            for s, way in zip(sites, ways, strict=True):
+                steady = b.and_(steady, (s.row * rows * (steps - 1)).equals(way * sign))
+            if sign < 0:
+                steady = b.and_(steady, steps > 1)
+            apart = b.and_(apart, b.not_(steady))
+            with e.when(b.or_(follow, steady)):
+                a, c = (s.at(first, begin, self.start) for s in sites)
+                before = e.select(steady, rows * (steps - 1), ways[0] * sign // sites[0].row)
+                self.product(product, before + far, a, c)
+        with e.when(apart):
             width = PANEL * e.lanes
             with e.loop(0, self.sizes[product.n], width) as column, e.loop(0, steps) as step:
-                a, c = (s.at(first, step, self.start) for s in (operand, target))
-                self.product(product, rows, a, c + column * e.size, column)
+                a, c = (s.at(first, step, self.start) for s in sites)
+                self.product(product, self.rows(first + step), a, c + column * e.size, column)
 
     def product(
         self, product: Product, rows: Count, a: Word, c: Word, column: Word | None = None
@@ -121,7 +167,7 @@ class _Driver:
         e, width = self.e, self.sizes[group.width]
         used = {i[1] for i in group.code if i[0] in ("load", "spread")}
         used |= {s.place for s in group.stores}
-        with e.loop(self.start, self.stop) as item:
+        with e.loop(self.start, self.end(first + step)) as item:
             rows = {k: self.sites[k].at(first, step, item) for k in sorted(used)}
             sums = {s: e.total() for s in group.stores if s.sums}
             whole = width // e.lanes * e.lanes
