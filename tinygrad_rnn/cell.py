@@ -26,7 +26,14 @@ from tinygrad_rnn.kernels.sequence.recurrence import Given, Recurrence, Saved
 
 
 class Cell:
-    """A step function, and what it was compiled to."""
+    """A step function, and what it was compiled to.
+
+    `shapes`, the parameters' by name, for I and H, and `states`, how many there are, are for those
+    who make layers of it.
+    """
+
+    shapes: Callable[[int, int], dict[str, tuple[int, ...]]] | None = None
+    states = 1
 
     def __init__(self, step: Callable[..., Any]) -> None:
         self.step, self.__name__, self.__qualname__ = step, step.__name__, step.__qualname__

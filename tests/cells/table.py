@@ -8,86 +8,6 @@ from tinygrad_rnn import concatenate, linear, relu, sigmoid, split, tanh
 from tinygrad_rnn.nn import cells
 
 
-def peephole(x, state, w, u, b, p_i, p_f, p_o):
-    """An LSTM whose gates see the cell, by vectors (Gers & Schmidhuber 2000)."""
-    h, c = state
-    i, f, g, o = split(linear(x, w, b) + linear(h, u), 4, axis=-1)
-    c = sigmoid(f + p_f * c) * c + sigmoid(i + p_i * c) * tanh(g)
-    h = sigmoid(o + p_o * c) * tanh(c)
-    return h, (h, c)
-
-
-def coupled(x, state, w, u, b):
-    """An LSTM that writes as much as it forgets (Greff et al. 2017)."""
-    h, c = state
-    f, g, o = split(linear(x, w, b) + linear(h, u), 3, axis=-1)
-    f = sigmoid(f)
-    c = f * c + (1.0 - f) * tanh(g)
-    h = sigmoid(o) * tanh(c)
-    return h, (h, c)
-
-
-def reset_before(x, h, w, u, b):
-    """A GRU that resets before the product: two products a step; `u` is split by rows."""
-    x_rz, x_n = split(linear(x, w, b), [2 * h.shape[-1]], axis=-1)
-    u_rz, u_n = split(u, [2 * h.shape[-1]], axis=0)
-    r, z = split(sigmoid(x_rz + linear(h, u_rz)), 2, axis=-1)
-    n = tanh(x_n + linear(r * h, u_n))
-    h = (1.0 - z) * n + z * h
-    return h, h
-
-
-def minimal(x, h, w_f, u_f, b_f, w_n, u_n, b_n):
-    """Minimal gated unit (Zhou et al. 2016)."""
-    f = sigmoid(linear(x, w_f, b_f) + linear(h, u_f))
-    n = tanh(linear(x, w_n, b_n) + linear(f * h, u_n))
-    h = (1.0 - f) * h + f * n
-    return h, h
-
-
-def highway(x, h, w, *layers):
-    """Recurrent highway (Zilly et al. 2017): several layers within a step."""
-    carried = linear(x, w)
-    for u, b in zip(layers[::2], layers[1::2], strict=True):
-        a, t = split(carried + linear(h, u, b), 2, axis=-1)
-        carried, h = 0.0, sigmoid(t) * tanh(a) + (1.0 - sigmoid(t)) * h
-    return h, h
-
-
-def independent(x, h, w, b, u):
-    """IndRNN (Li et al. 2018): no product with the state."""
-    h = tanh(linear(x, w, b) + u * h)
-    return h, h
-
-
-def multiplicative(x, state, w_m, u_m, w, u, b):
-    """Multiplicative LSTM (Krause et al. 2016)."""
-    h, c = state
-    m = linear(x, w_m) * linear(h, u_m)
-    i, f, o, g = split(linear(x, w, b) + linear(m, u), 4, axis=-1)
-    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-    h = sigmoid(o) * tanh(c)
-    return h, (h, c)
-
-
-def projected(x, state, w, u, b, p):
-    """An LSTM with a projection (Sak et al. 2014): h is narrower than c."""
-    h, c = state
-    i, f, g, o = split(linear(x, w, b) + linear(h, u), 4, axis=-1)
-    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-    h = linear(sigmoid(o) * tanh(c), p)
-    return h, (h, c)
-
-
-def simple(x, c, w, v, b):
-    """Simple recurrent unit (Lei et al. 2018): all products are of the input."""
-    new, skip, f, r = split(linear(x, w), 4, axis=-1)
-    v_f, v_r, b_f, b_r = (*split(v, 2), *split(b, 2))
-    f, r = sigmoid(f + v_f * c + b_f), sigmoid(r + v_r * c + b_r)
-    c = f * c + (1.0 - f) * new
-    return r * tanh(c) + (1.0 - r) * skip, c
-
-
 def readout(x, h, w, u, w_out, b):
     """An output that is no state: a product after the loop."""
     h = tanh(linear(x, w) + linear(h, u))
@@ -181,22 +101,6 @@ def plain(x, state, w, u, v):
     return linear(b, v) + a, (linear(x, w) + linear(a, w), linear(x, u))
 
 
-def normal(a, gain, shift):
-    """Layer normalisation (Ba et al. 2016); the epsilon keeps its gradient from vanishing."""
-    a = a - tg.mean(a, -1, keepdims=True)
-    return a / tg.sqrt(tg.mean(tg.square(a), -1, keepdims=True) + 0.1) * gain + shift
-
-
-def normalised(x, state, w, u, b, g_x, g_h, g_c, s_c):
-    """An LSTM with layer normalisation (Ba et al. 2016, equations 20-22)."""
-    h, c = state
-    a = normal(linear(x, w), g_x, b) + normal(linear(h, u), g_h, 0.0)
-    i, f, g, o = split(a, 4, axis=-1)
-    c = sigmoid(f) * c + sigmoid(i) * tanh(g)
-    h = sigmoid(o) * tanh(normal(c, g_c, s_c))
-    return h, (h, c)
-
-
 def centred(x, h, w, u):
     """Sums over the units: of a sum of products, of a state, of the input."""
     a = linear(x, w) + linear(h, u)
@@ -235,35 +139,35 @@ def gated(gates, i, h):
     return (gates * h, i), (gates * h, h), (gates * h,)
 
 
-def biased(gates):
-    return lambda i, h: Sizes(i, h, (*gated(gates, i, h), (gates * h,)))
+LIBRARY = {name: v for name, v in vars(cells).items() if getattr(v, "shapes", None)}
+KINKED = {"rnn_relu", "independent"}
 
 
-def pair(gates, vectors):
-    return lambda i, h: Sizes(i, (h, h), (*gated(gates, i, h), *[(h,)] * vectors))
+def library(step, shapes=None):
+    """The sizes of a cell that brings its shapes."""
+
+    def sizes(i, h):
+        params = tuple((shapes or step.shapes)(i, h).values())
+        return Sizes(i, (h,) * step.states if step.states > 1 else h, params)
+
+    return sizes
 
 
 CELLS = {
-    "rnn_tanh": Row(cells.rnn_tanh.step, biased(1)),
-    "rnn_relu": Row(cells.rnn_relu.step, biased(1), False),
-    "lstm": Row(cells.lstm.step, lambda i, h: biased(4)(i, h)._replace(states=(h, h))),
-    "gru": Row(cells.gru.step, biased(3)),
-    "peephole": Row(peephole, pair(4, 3)),
-    "coupled": Row(coupled, pair(3, 0)),
-    "reset_before": Row(reset_before, lambda i, h: Sizes(i, h, gated(3, i, h))),
-    "minimal": Row(minimal, lambda i, h: Sizes(i, h, gated(1, i, h) * 2)),
-    "highway": Row(highway, lambda i, h: Sizes(i, h, ((2 * h, i), *gated(2, h, h)[1:] * 3))),
-    "independent": Row(independent, lambda i, h: Sizes(i, h, ((h, i), (h,), (h,)))),
-    "multiplicative": Row(
-        multiplicative, lambda i, h: Sizes(i, (h, h), ((h, i), (h, h), *gated(4, i, h)))
-    ),
+    **{name: Row(step.step, library(step), name not in KINKED) for name, step in LIBRARY.items()},
     "projected": Row(
-        projected,
-        lambda i, h: Sizes(
-            i, (h // 2 + 1, h), ((4 * h, i), (4 * h, h // 2 + 1), (4 * h,), (h // 2 + 1, h))
-        ),
+        cells.lstm_projected.step,
+        lambda i, h: library(cells.lstm_projected, cells.projected_shapes(h // 2 + 1))(
+            i, h
+        )._replace(states=(h // 2 + 1, h)),
     ),
-    "simple": Row(simple, lambda i, h: Sizes(i, h, ((4 * h, i), (2 * h,), (2 * h,)))),
+    "zoneout": Row(
+        cells.lstm_zoneout.step,
+        lambda i, h: library(cells.lstm)(i, h)._replace(xs=(i, h, 1), masks=(1, 2)),
+    ),
+    "deep_highway": Row(
+        cells.recurrent_highway.step, library(cells.recurrent_highway, cells.highway_shapes(5))
+    ),
     "readout": Row(readout, lambda i, h: Sizes(i, h, ((h, i), (h, h), (i + 2, h), (i + 2,)))),
     "joined": Row(joined, lambda i, h: Sizes(i, h, ((h, i + h), (h,)))),
     "matrices": Row(matrices, lambda i, h: Sizes(i, h, ((i, h), (h, h), (h,)))),
@@ -277,10 +181,6 @@ CELLS = {
     "residual": Row(residual, lambda i, h: Sizes(i, h, ((h, i),))),
     "nested": Row(nested, lambda i, h: Sizes(i, (h, h), ((h, i), (h, h)))),
     "plain": Row(plain, lambda i, h: Sizes(h, (h, 2 * h), ((h, h), (2 * h, h), (h, 2 * h)))),
-    "normalised": Row(
-        normalised,
-        lambda i, h: Sizes(i, (h, h), (*gated(4, i, h), *[(4 * h,)] * 2, *[(h,)] * 2)),
-    ),
     "centred": Row(centred, lambda i, h: Sizes(i, h, ((h, i), (h, h)))),
     "scored": Row(scored, lambda i, h: Sizes(i, h, ((h + 1, i), (h, h), (1,)))),
     "functions": Row(functions, lambda i, h: Sizes(i, h, gated(2, i, h)), False),

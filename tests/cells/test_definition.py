@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
-from tests.cells.runs import arrays, close, informative, made
+from tests.cells.runs import arrays, close, informative, made, spread, widths
 from tests.cells.table import CELLS
 from tinygrad_rnn.cell import Cell
 from tinygrad_rnn.nn import cells
@@ -56,7 +56,7 @@ SIZES = [
 def test_sizes(name):
     for k, sizes in enumerate(SIZES):
         run = made(name, **sizes, seed=k)._replace(smooth=False)
-        close(run, *both(run))
+        close(run, *both(run), spread(run))
 
 
 @pytest.mark.slow
@@ -65,7 +65,7 @@ def test_sizes(name):
 def test_all_tails(name, dtype):
     for h in range(1, 36):
         run = made(name, i=h % 7 + 1, h=h, batch=h % 5 + 1, dtype=dtype, seed=h)
-        close(run._replace(smooth=False), *both(run))
+        close(run._replace(smooth=False), *both(run), spread(run))
 
 
 @ALL
@@ -153,7 +153,7 @@ def test_nan_and_infinity_go_where_they_go_in_the_definition(name, dtype):
 def test_input_computed_from_another_is_counted_once(name):
     """The trap: a state that is computed from x."""
     run = made(name)
-    first = 2 if isinstance(run.sizes.xs, tuple) else 1
+    first = len(widths(run.sizes.xs))
 
     def trap(run):
         leaves = run.tensors()

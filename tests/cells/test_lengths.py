@@ -81,7 +81,7 @@ def test_lengths_on_threads(name, threads):  # noqa: F811
 
 
 @pytest.mark.parametrize(
-    "name", ["rnn_tanh", "lstm", "gru", "normalised", "readout", "reset_before"]
+    "name", ["rnn_tanh", "lstm", "gru", "lstm_normalised", "readout", "gru_reset_before"]
 )
 @REVERSE
 def test_many_lengths(name, reverse):

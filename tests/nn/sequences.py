@@ -52,6 +52,113 @@ def gru_step(x, h, *params):
     return ((1 - z) * np.tanh(e + r * f) + z * h,) * 2
 
 
+def cut(n, *arrays):
+    """The parts, n wide, of arrays on their last axis, of matrices on their first."""
+    return [[a[..., k : k + n] for k in range(0, a.shape[-1], n)] for a in arrays]
+
+
+def blocks(n, w):
+    return [w[k : k + n] for k in range(0, len(w), n)]
+
+
+def reset_before_step(x, h, w_ih, w_hh, b_ih=0.0, b_hh=0.0):
+    n = w_hh.shape[1]
+    ((a_r, a_z, a_n),) = cut(n, x @ w_ih.T + b_ih)
+    ((c_r, c_z, c_n),) = cut(n, np.zeros(3 * n) + b_hh)
+    u_r, u_z, u_n = blocks(n, w_hh)
+    r, z = sigmoid(a_r + h @ u_r.T + c_r), sigmoid(a_z + h @ u_z.T + c_z)
+    return ((1 - z) * np.tanh(a_n + (r * h) @ u_n.T + c_n) + z * h,) * 2
+
+
+def update_step(x, c, w_ih, w_hh, b=0.0):
+    n = w_hh.shape[1]
+    ((a_r, a_u, a_c),) = cut(n, x @ w_ih.T + b)
+    u_r, u_u, u_c = blocks(n, w_hh)
+    r, u = sigmoid(a_r + c @ u_r.T), sigmoid(a_u + c @ u_u.T)
+    return (u * np.tanh(a_c + (r * c) @ u_c.T) + (1 - u) * c,) * 2
+
+
+def simple_step(x, c, w_ih, w_hh, b=0.0):
+    ((u, a),) = cut(w_hh.shape[1], x @ w_ih.T + c @ w_hh.T + b)
+    return (sigmoid(u) * np.tanh(a) + (1 - sigmoid(u)) * c,) * 2
+
+
+def minimal_step(x, h, w_ih, w_hh, b=0.0):
+    n = w_hh.shape[1]
+    ((a_f, a_n),) = cut(n, x @ w_ih.T + b)
+    f = sigmoid(a_f + h @ w_hh[:n].T)
+    return ((1 - f) * h + f * np.tanh(a_n + (f * h) @ w_hh[n:].T),) * 2
+
+
+def linear_output_step(x, state, *params):
+    _, (_, c) = lstm_step(x, state, *params)
+    *_, (a, b) = gates(4, x, state[0], *params)
+    return sigmoid(a + b) * c, (sigmoid(a + b) * c, c)
+
+
+def peephole_step(x, state, w_ih, w_hh, p_i, p_f, p_o, b=0.0):
+    h, c = state
+    ((i, f, g, o),) = cut(c.shape[-1], x @ w_ih.T + h @ w_hh.T + b)
+    c = sigmoid(f + p_f * c) * c + sigmoid(i + p_i * c) * np.tanh(g)
+    h = sigmoid(o + p_o * c) * np.tanh(c)
+    return h, (h, c)
+
+
+def coupled_step(x, state, w_ih, w_hh, b=0.0):
+    h, c = state
+    ((f, g, o),) = cut(c.shape[-1], x @ w_ih.T + h @ w_hh.T + b)
+    c = sigmoid(f) * c + sigmoid(-f) * np.tanh(g)
+    h = sigmoid(o) * np.tanh(c)
+    return h, (h, c)
+
+
+def layer_norm(a, gain):
+    return gain * (a - a.mean(-1, keepdims=True)) / np.sqrt(a.var(-1, keepdims=True) + 1e-5)
+
+
+def lstm_normalised_step(x, state, w_ih, w_hh, g_ih, g_hh, g_c, s_c, b=0.0):
+    h, c = state
+    a = layer_norm(x @ w_ih.T, g_ih) + layer_norm(h @ w_hh.T, g_hh) + b
+    ((i, f, g, o),) = cut(c.shape[-1], a)
+    c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
+    h = sigmoid(o) * np.tanh(layer_norm(c, g_c) + s_c)
+    return h, (h, c)
+
+
+def gru_normalised_step(x, h, w_ih, w_hh, g_ih, g_hh, b_ih=0.0, b_hh=0.0):
+    a, u = layer_norm(x @ w_ih.T, g_ih) + b_ih, layer_norm(h @ w_hh.T, g_hh) + b_hh
+    (a_r, a_z, a_n), (u_r, u_z, u_n) = cut(h.shape[-1], a, u)
+    r, z = sigmoid(a_r + u_r), sigmoid(a_z + u_z)
+    return ((1 - z) * np.tanh(a_n + r * u_n) + z * h,) * 2
+
+
+def multiplicative_step(x, state, w_mx, w_mh, w_ih, w_mg, b=None):
+    h, c = state
+    m = (x @ w_mx.T) * (h @ w_mh.T)
+    return lstm_step(x, (m, c), w_ih, w_mg, b)
+
+
+def independent_step(x, h, w, u, b=0.0):
+    return (np.maximum(x @ w.T + u * h + b, 0),) * 2
+
+
+def highway_step(x, s, w, *layers):
+    for k in range(0, len(layers), 2):
+        a = s @ layers[k].T + layers[k + 1] + (x @ w.T if k == 0 else 0)
+        ((a, t),) = cut(s.shape[-1], a)
+        s = sigmoid(t) * np.tanh(a) + sigmoid(-t) * s
+    return s, s
+
+
+def simple_unit_step(x, c, w, v, b=0.0):
+    n = c.shape[-1]
+    ((new, f, r, skip),) = cut(n, x @ w.T)
+    (b_f, b_r), (v_f, v_r) = cut(n, np.zeros(2 * n) + b, v)
+    f, r = sigmoid(f + v_f * c + b_f), sigmoid(r + v_r * c + b_r)
+    c = f * c + (1 - f) * new
+    return r * c + (1 - r) * skip, c
+
+
 # A cell of a user's own: a state of two parts of different widths, and an output of a third
 
 
@@ -83,7 +190,8 @@ def make_relu(*sizes, **options):
 
 class Row(NamedTuple):
     """A layer: how it is made, its cell, one step as a class, the cell's equations on arrays, the
-    names of its state's parts; what messages call it; and whether every gradient is there."""
+    names of its state's parts; what messages call it; whether every gradient is there; and whether
+    the output is the first part of the state."""
 
     make: Callable[..., Any]
     cell: Any
@@ -92,6 +200,7 @@ class Row(NamedTuple):
     states: tuple[str, ...]
     called: str
     smooth: bool = True
+    shown: bool = True
 
 
 def relu_cell(*sizes, **options):
@@ -99,12 +208,43 @@ def relu_cell(*sizes, **options):
 
 
 H, HC = ("h_0",), ("h_0", "c_0")
+
+
+def of_cell(name, equations, smooth=True):
+    """A layer of a cell of the library that has no class of its own."""
+    cell = getattr(cells, name)
+
+    def make(input_size, hidden_size, num_layers=1, **options):
+        return tg.nn.Recurrent(cell, input_size, hidden_size, num_layers=num_layers, **options)
+
+    states = HC if cell.states == 2 else H
+    return Row(make, cell, None, equations, states, rf"Recurrent\({name}\)", smooth)
+
+
 LAYERS = {
     "RNN": Row(tg.nn.RNN, cells.rnn_tanh, tg.nn.RNNCell, tanh_step, H, "RNN"),
     "RNN relu": Row(make_relu, cells.rnn_relu, relu_cell, relu_step, H, "RNN", False),
     "LSTM": Row(tg.nn.LSTM, cells.lstm, tg.nn.LSTMCell, lstm_step, HC, "LSTM"),
     "GRU": Row(tg.nn.GRU, cells.gru, tg.nn.GRUCell, gru_step, H, "GRU"),
-    "own": Row(make_own, own, None, own_step, HC, r"Recurrent\(own\)"),
+    "reset before": Row(
+        lambda *sizes, **options: tg.nn.GRU(*sizes, reset_after=False, **options),
+        *(cells.gru_reset_before, None, reset_before_step, H, "GRU"),
+    ),
+    "gru_update": of_cell("gru_update", update_step),
+    "gru_simple": of_cell("gru_simple", simple_step),
+    "minimal_gated": of_cell("minimal_gated", minimal_step),
+    "lstm_linear_output": of_cell("lstm_linear_output", linear_output_step),
+    "lstm_peephole": of_cell("lstm_peephole", peephole_step),
+    "lstm_coupled": of_cell("lstm_coupled", coupled_step),
+    "lstm_normalised": of_cell("lstm_normalised", lstm_normalised_step, False),
+    "gru_normalised": of_cell("gru_normalised", gru_normalised_step, False),
+    "lstm_multiplicative": of_cell("lstm_multiplicative", multiplicative_step),
+    "independent": of_cell("independent", independent_step, False),
+    "recurrent_highway": of_cell("recurrent_highway", highway_step),
+    "simple_recurrent_unit": of_cell("simple_recurrent_unit", simple_unit_step)._replace(
+        shown=False
+    ),
+    "own": Row(make_own, own, None, own_step, HC, r"Recurrent\(own\)", shown=False),
 }
 
 

@@ -118,7 +118,7 @@ def test_outputs_and_states_keep_the_dtype_and_shape(run):
     assert isinstance(output, tg.Tensor) and output.dtype == run.x.dtype
     for s, start in zip(state, run.state, strict=True):
         assert isinstance(s, tg.Tensor) and s.dtype == run.x.dtype and s.shape == start.shape
-    if not run.layer.state_sizes[1:] or run.row.one_step:  # the output is the state's first part
+    if run.row.shown:
         identical(output.numpy()[-1, :, : layer.hidden_size], state[0].numpy()[-directions])
         identical(output.numpy()[0, :, -layer.hidden_size :] if directions == 2
                   else output.numpy()[-1], state[0].numpy()[-1])  # fmt: skip

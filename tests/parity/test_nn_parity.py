@@ -106,6 +106,33 @@ def test_sequence_layer_has_torchs_outputs_states_and_gradients(name, k, dtype):
         assert e.any() or name == "RNN relu" or not (given or steps > 1)
 
 
+@pytest.mark.parametrize("k", range(40))
+def test_projected_layer_is_torchs(k):
+    (i, h, layers), steps, batch, given, options = configurations()[k]
+    h, options = h + 1, options | {"proj_size": k % h + 1}
+    layer, reference, rng = loaded(
+        tg.nn.LSTM, torch.nn.LSTM, (i, h, layers), "float64", k, **options
+    )
+    lead = (steps, batch)[:: -1 if options.get("batch_first") else 1] if batch else (steps,)
+    rows = (layers * (1 + options.get("bidirectional", False)), *((batch,) if batch else ()))
+    arrays = [rng.standard_normal((*lead, i))]
+    if given:
+        arrays += [rng.standard_normal((*rows, n)) for n in (options["proj_size"], h)]
+    xs, ts = list(map(ours, arrays)), list(map(theirs, arrays))
+    found = flat(*layer(xs[0], packed(xs[1:])))
+    expected = flat(*reference(ts[0], packed(ts[1:])))
+    for f, e in zip(found, expected, strict=True):
+        same(f.numpy(), e.detach().numpy(), **F64)
+    names = [n for n, _ in layer.named_parameters()]
+    parameters = dict(reference.named_parameters())
+    assert set(names) == set(parameters)
+    gs = weights(rng, found)
+    ds = gradients(found, [*xs, *layer.parameters()], gs)
+    es = gradients(expected, [*ts, *(parameters[n] for n in names)], gs)
+    for d, e in zip(ds, es, strict=True):
+        same(d, e, **F64)
+
+
 @pytest.mark.parametrize("name", SEQUENCES)
 @pytest.mark.parametrize("layers", (1, 2))
 @pytest.mark.parametrize("bidirectional", (False, True))

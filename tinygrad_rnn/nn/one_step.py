@@ -8,17 +8,17 @@ import numpy as np
 
 from tinygrad_rnn.autograd.graph import Array, shape_of, wrap
 from tinygrad_rnn.autograd.tensor import Tensor
+from tinygrad_rnn.cell import Cell
 from tinygrad_rnn.nn import cells
 from tinygrad_rnn.nn.module import Module, check_dtype
 from tinygrad_rnn.nn.recurrent import check_sizes, checked_state, drawn
-from tinygrad_rnn.nn.rnn import activation, elman, gated
-from tinygrad_rnn.scan import Step
+from tinygrad_rnn.nn.rnn import activation, elman
 
 
 class _Cell(Module):
     """One step of a cell whose output is its state, or the first part of it."""
 
-    CELL: tuple[Step, int, int]  # its step, gates, and parts of the state
+    CELL: Cell
 
     def __init__(
         self,
@@ -31,8 +31,8 @@ class _Cell(Module):
     ) -> None:
         check_sizes(type(self).__name__, input_size=input_size, hidden_size=hidden_size)
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
-        self.step, gates, self.states = self.CELL
-        shapes = gated(gates)(input_size, hidden_size)
+        self.step, self.states = self.CELL, self.CELL.states
+        shapes = self.CELL.shapes(input_size, hidden_size)  # type: ignore[misc]
         self._names = drawn(self, shapes, "", bias, fan=hidden_size, rng=rng, dtype=dtype)
 
     def weights(self) -> list[Tensor]:
@@ -124,7 +124,7 @@ class LSTMCell(_Cell):
     ((2, 5), (2, 5))
     """
 
-    CELL = (cells.lstm, 4, 2)
+    CELL = cells.lstm
 
 
 class GRUCell(_Cell):
@@ -152,4 +152,4 @@ class GRUCell(_Cell):
     (2, 5)
     """
 
-    CELL = (cells.gru, 3, 1)
+    CELL = cells.gru

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,13 @@ from tinygrad_rnn.autograd.graph import Array, shape_of, switched, wrap
 from tinygrad_rnn.autograd.ops.shape import concatenate, reshape, stack, transpose, unstack
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.nn import init
+from tinygrad_rnn.nn.cells import Shapes
 from tinygrad_rnn.nn.layers import check_share, dropout
 from tinygrad_rnn.nn.module import Module, check_dtype
 from tinygrad_rnn.scan import Step, scan
 
 Shape = tuple[int, ...]
-Shapes = Callable[[int, int], dict[str, Shape]]
+FIXED = {"gain": 1.0, "shift": 0.0}  # what parameters of such names begin with
 
 
 def name_of(step: Step) -> str:
@@ -34,10 +35,15 @@ def check_sizes(where: str, **sizes: int) -> None:
 def drawn(
     layer: Module, shapes: dict[str, Shape], suffix: str, bias: bool, **options: Any
 ) -> list[str]:
-    """Give a layer its parameters, drawn as torch draws them; their attributes' names."""
+    """Give a layer its parameters, drawn as torch draws them, gains of 1, shifts of 0; their
+    attributes' names."""
     names = [n for n in shapes if bias or not n.startswith("bias")]
     for name in names:
-        setattr(layer, name + suffix, init.uniform(*shapes[name], **options))
+        if (kind := name.partition("_")[0]) in FIXED:
+            values = np.full(shapes[name], FIXED[kind], options["dtype"])
+            setattr(layer, name + suffix, Tensor(values, requires_grad=True))
+        else:
+            setattr(layer, name + suffix, init.uniform(*shapes[name], **options))
     return [name + suffix for name in names]
 
 
@@ -83,11 +89,12 @@ class Recurrent(Module):
         input_size: features per step, I.
         hidden_size: units, H.
         shapes: a function of I and H: the parameters' names and shapes, in the order in which the
-            step takes them.
-        states: how many parts the state has, each H wide; or their widths. A state of one part is
-            a tensor, of several a tuple.
+            step takes them. Cells of `nn.cells` bring theirs.
+        states: how many parts the state has, each H wide; or their widths; by default those of the
+            cell, or 1. A state of one part is a tensor, of several a tuple.
         num_layers: layers, L; each reads the outputs of the one below.
-        bias: if false, parameters whose names begin with "bias" are left out.
+        bias: if false, parameters whose names begin with "bias" are left out; those whose names
+            begin with "gain" are 1 at first, with "shift" 0.
         batch_first: whether x and the output are (B, T, ...); states are the same either way.
         dropout: the share of every layer's outputs, but the last one's, that is dropped in
             training.
@@ -125,9 +132,9 @@ class Recurrent(Module):
         step: Step,
         input_size: int,
         hidden_size: int,
-        shapes: Shapes,
+        shapes: Shapes | None = None,
         *,
-        states: int | Sequence[int] = 1,
+        states: int | Sequence[int] | None = None,
         num_layers: int = 1,
         bias: bool = True,
         batch_first: bool = False,
@@ -139,6 +146,13 @@ class Recurrent(Module):
         self.step, self.rng, self.dtype = step, rng, np.dtype(dtype)
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.bidirectional = bias, batch_first, bidirectional
+        shapes = shapes or getattr(step, "shapes", None)
+        if shapes is None:
+            raise TypeError(
+                f"{self._where()}: expected shapes, a function of I and H that gives the names and "
+                "shapes of the step's parameters; only cells of nn.cells bring their own"
+            )
+        states = getattr(step, "states", 1) if states is None else states
         self.state_sizes = [hidden_size] * states if isinstance(states, int) else list(states)
         sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
         check_sizes(self._where(), **sizes, states=min(self.state_sizes, default=0))

@@ -6,31 +6,21 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.cell import Cell
 from tinygrad_rnn.nn import cells
-from tinygrad_rnn.nn.recurrent import Recurrent, Shape, Shapes
-from tinygrad_rnn.scan import Step
+from tinygrad_rnn.nn.cells import Shapes
+from tinygrad_rnn.nn.recurrent import Recurrent
 
 
-def gated(gates: int) -> Shapes:
-    """The parameters of a cell with `gates` gates, G, one below another in its matrices."""
-
-    def shapes(input_size: int, hidden_size: int) -> dict[str, Shape]:
-        rows = gates * hidden_size
-        matrices = {"weight_ih": (rows, input_size), "weight_hh": (rows, hidden_size)}
-        return {**matrices, "bias_ih": (rows,), "bias_hh": (rows,)}
-
-    return shapes
-
-
-def elman(where: str, nonlinearity: str) -> tuple[Step, int, int]:
-    """The cell of an RNN, as `CELL`."""
+def elman(where: str, nonlinearity: str) -> Cell:
+    """The cell of an RNN."""
     steps = {"tanh": cells.rnn_tanh, "relu": cells.rnn_relu}
     if nonlinearity not in steps:
         raise ValueError(
             f"{where}: expected nonlinearity 'tanh' or 'relu', got {nonlinearity!r}; "
             "write another one as a cell of your own, for nn.Recurrent"
         )
-    return steps[nonlinearity], 1, 1
+    return steps[nonlinearity]
 
 
 def activation(nonlinearity: str) -> str:
@@ -41,7 +31,7 @@ def activation(nonlinearity: str) -> str:
 class _Gated(Recurrent):
     """A `Recurrent` layer with torch's signature."""
 
-    CELL: tuple[Step, int, int]  # its step, gates, and parts of the state
+    CELL: Cell
 
     def __init__(
         self,
@@ -53,15 +43,16 @@ class _Gated(Recurrent):
         dropout: float = 0.0,
         bidirectional: bool = False,
         *,
+        shapes: Shapes | None = None,
+        states: Any = None,
         dtype: Any = np.float32,
         rng: np.random.Generator | None = None,
     ) -> None:
-        step, gates, states = self.CELL
         super().__init__(
-            step,
+            self.CELL,
             input_size,
             hidden_size,
-            gated(gates),
+            shapes,
             states=states,
             num_layers=num_layers,
             bias=bias,
@@ -136,11 +127,13 @@ class LSTM(_Gated):
         hidden_size: units, H.
         num_layers: layers, L; each reads the outputs of the one below.
         bias, batch_first, dropout, bidirectional, rng: as of `Recurrent`.
+        proj_size: the width P of h_t = W_hr (σ(o)·tanh(c_t)), if not 0; less than H.
 
     Shapes:
         x (T, B, I); h_0, c_0 (L·D, B, H)  ->  output (T, B, D·H); h_n, c_n (L·D, B, H)
         weight_ih_l{k} (4H, I), or (4H, D·H) for k > 0; weight_hh_l{k} (4H, H); biases (4H,);
-        those of the other direction end in _reverse
+        those of the other direction end in _reverse. With proj_size P is in the place of H of the
+        output, h_0, h_n and the columns of weight_hh, and there is a weight_hr_l{k} (P, H)
 
     Raises:
         ValueError: if a size, x, a state or the lengths do not fit.
@@ -155,7 +148,36 @@ class LSTM(_Gated):
     ((7, 2, 5), (1, 2, 5))
     """
 
-    CELL = (cells.lstm, 4, 2)
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        *,
+        dtype: Any = np.float32,
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        self.proj_size, shapes, states = proj_size, None, None
+        self.CELL = cells.lstm_projected if proj_size else cells.lstm
+        if proj_size:
+            if not 0 < proj_size < hidden_size:
+                raise ValueError(
+                    f"LSTM: expected a proj_size in 0..{hidden_size - 1}, less than hidden_size, "
+                    f"got {proj_size}; 0 is for no projection"
+                )
+            shapes, states = cells.projected_shapes(proj_size), (proj_size, hidden_size)
+        options = (num_layers, bias, batch_first, dropout, bidirectional)
+        super().__init__(
+            input_size, hidden_size, *options, shapes=shapes, states=states, dtype=dtype, rng=rng
+        )
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + (f", proj_size={self.proj_size}" if self.proj_size else "")
 
 
 class GRU(_Gated):
@@ -171,6 +193,7 @@ class GRU(_Gated):
         hidden_size: units, H.
         num_layers: layers, L; each reads the outputs of the one below.
         bias, batch_first, dropout, bidirectional, rng: as of `Recurrent`.
+        reset_after: if false, r is applied before the product, W_hn (r·h_{t-1}), as by Cho et al.
 
     Shapes:
         x (T, B, I); h_0 (L·D, B, H)  ->  output (T, B, D·H); h_n (L·D, B, H)
@@ -190,4 +213,24 @@ class GRU(_Gated):
     ((7, 2, 10), (2, 2, 5))
     """
 
-    CELL = (cells.gru, 3, 1)
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        reset_after: bool = True,
+        *,
+        dtype: Any = np.float32,
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        self.reset_after = reset_after
+        self.CELL = cells.gru if reset_after else cells.gru_reset_before
+        options = (num_layers, bias, batch_first, dropout, bidirectional)
+        super().__init__(input_size, hidden_size, *options, dtype=dtype, rng=rng)
+
+    def extra_repr(self) -> str:
+        return super().extra_repr() + ("" if self.reset_after else ", reset_after=False")
