@@ -10,6 +10,7 @@ import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn.nn import Embedding, Linear, Module, Parameter
+from tinygrad_rnn.saving import load, save
 
 
 class Block(Module):
@@ -174,6 +175,148 @@ def test_wrong_state_is_refused_and_nothing_is_changed(case):
     arrays_equal(model.state_dict(), before)
 
 
+def untied(model):
+    state = model.state_dict()
+    state["output.weight"] = state["output.weight"] + 1
+    return state
+
+
+def test_tied_arrays_that_differ_are_refused_and_nothing_is_changed():
+    model = Model()
+    before = model.state_dict()
+    message = r"wrong \['output\.weight: expected what embedding\.weight holds, to which it is tied"
+    with pytest.raises(ValueError, match=message):
+        model.load_state_dict(untied(Model()))
+    arrays_equal(model.state_dict(), before)
+
+
+@pytest.mark.parametrize("dropped", ("embedding.weight", "output.weight"))
+def test_one_name_of_a_tied_parameter_is_enough(dropped):
+    model, other = Model(), Model()
+    state = model.state_dict()
+    del state[dropped]
+    other.load_state_dict(state)
+    arrays_equal(other.state_dict(), model.state_dict())
+    assert tied(other)
+    del state["output.weight" if dropped == "embedding.weight" else "embedding.weight"]
+    message = r"missing \['embedding\.weight', 'output\.weight'\]"
+    with pytest.raises(ValueError, match=message):
+        other.load_state_dict(state)
+
+
+def test_a_nan_does_not_untie():
+    model = Model()
+    state = model.state_dict()
+    for name in ("embedding.weight", "output.weight"):
+        state[name][0, 0] = math.nan
+    model.load_state_dict(state)
+    assert math.isnan(model.output.weight.numpy()[0, 0])
+
+
+def test_a_part_is_loaded_by_completing_it():
+    model = Model()
+    before = model.state_dict()
+    model.load_state_dict(before | {"bias": np.ones(5)})
+    arrays_equal(model.state_dict(), before | {"bias": np.ones(5)})
+
+
+def test_checkpoints_keep_ties(tmp_path):
+    pytest.importorskip("safetensors")
+    model, other = Model(), Model()
+    save(tmp_path / "model.safetensors", model.state_dict(), {"step": 3})
+    arrays, state = load(tmp_path / "model.safetensors")
+    other.load_state_dict(arrays)
+    arrays_equal(other.state_dict(), model.state_dict())
+    assert tied(other) and state == {"step": 3}
+    (other(IDS) ** 2).sum().backward()
+    assert sum(p is other.output.weight for p in other.parameters()) == 1
+
+
+# Buffers
+
+
+class Counting(Module):
+    """A buffer that is saved, and one that is not."""
+
+    def __init__(self):
+        self.register_buffer("mean", np.zeros(3))
+        self.weight = Parameter(np.ones(3))
+        self.register_buffer("calls", 0, persistent=False)
+        self.inner = Module()
+        self.inner.register_buffer("table", tg.eye(2))
+
+    def __call__(self, x):
+        self.mean = 0.5 * self.mean + 0.5 * x.detach()
+        self.calls = self.calls + 1
+        return x * self.weight - self.mean
+
+
+def test_buffers_are_state_and_no_parameters():
+    model = Counting()
+    assert list(model.state_dict()) == ["mean", "weight", "inner.table"]
+    assert [n for n, _ in model.named_parameters()] == ["weight"]
+    assert [n for n, _ in model.named_buffers()] == ["mean", "calls", "inner.table"]
+    assert all(type(b) is tg.Tensor and not b.requires_grad for _, b in model.named_buffers())
+
+
+def test_buffers_change_by_assignment_and_are_saved_as_they_are():
+    model, other = Counting(), Counting()
+    model(tg.ones(3, dtype="float64"))
+    np.testing.assert_array_equal(model.state_dict()["mean"], [0.5] * 3)
+    before = other.mean
+    other.load_state_dict(model.state_dict())
+    arrays_equal(other.state_dict(), model.state_dict())
+    assert other.mean is not before and not before.numpy().any() and other.calls.item() == 0
+    again = copy.deepcopy(model)
+    again(tg.ones(3, dtype="float64"))
+    assert again.calls.item() == 2 and model.calls.item() == 1
+    assert model.mean.numpy()[0] == 0.5 and list(again.state_dict()) == list(model.state_dict())
+
+
+def test_buffers_are_copies_and_another_module_has_none():
+    array = np.zeros(2)
+    module = Module()
+    module.register_buffer("mask", array)
+    array += 1
+    assert not module.mask.numpy().any() and Module().state_dict() == {}
+    module.register_buffer("mask", [True])  # anew
+    assert module.state_dict()["mask"].dtype == bool
+    state = module.state_dict()
+    state["mask"][...] = False
+    assert module.mask.item()
+
+
+@pytest.mark.parametrize("value", (2.0, np.float32(2.0), np.full((), 2.0, np.float32)))
+def test_buffers_may_be_assigned_numbers_and_arrays(value):
+    module, other = Module(), Module()
+    for m in (module, other):
+        m.register_buffer("scale", 1.0)
+    module.scale = other.scale = value
+    arrays_equal(module.state_dict(), {"scale": np.array(2.0, np.float32)})
+    other.load_state_dict({"scale": 3.0})
+    assert other.scale.item() == 3.0 and float(module.scale) == 2.0
+
+
+def test_wrong_buffers_are_refused_and_nothing_is_changed():
+    model = Counting()
+    state = model.state_dict() | {"weight": np.zeros(3), "inner.table": np.zeros(2)}
+    message = r"wrong \['inner\.table: expected \(2, 2\) float32, got \(2,\) float64'\]"
+    with pytest.raises(ValueError, match=message):
+        model.load_state_dict(state)
+    assert model.weight.numpy().all()
+    with pytest.raises(ValueError, match=r"missing \['mean'\], unexpected \['calls'\]"):
+        model.load_state_dict({"calls": 0, "weight": np.ones(3), "inner.table": np.eye(2)})
+
+
+@pytest.mark.parametrize("name", ("weight", "training", "state_dict", "a.b", ""))
+def test_names_of_buffers_are_new_attributes(name):
+    model = Counting()
+    message = rf"^register_buffer: expected a new attribute's name, got '{name}';"
+    with pytest.raises(ValueError, match=message):
+        model.register_buffer(name, 0)
+    assert model.weight.requires_grad and callable(model.state_dict)
+
+
 def test_loading_between_forward_and_backward_is_noticed():
     layer = Linear(2, 2)
     loss = layer(tg.ones(1, 2, requires_grad=True)).sum()
@@ -194,6 +337,23 @@ def test_modes_reach_every_module_below():
     model.first.eval()
     assert [m.training for m in modules] == [True, False, False, True, True]
     assert Model().training
+
+
+def test_modules_are_named_and_come_once():
+    model = Model()
+    model.again = model.first
+    named = dict(model.named_modules())
+    assert list(named) == ["", "first", "first.inner", "embedding", "output"]
+    assert named[""] is model and named["first.inner"] is model.first.inner
+
+
+def test_apply_reaches_every_module_those_below_first():
+    model, order = Model(), []
+    assert model.apply(order.append) is model
+    assert order[-1] is model and order.index(model.first.inner) < order.index(model.first)
+    assert len(order) == 5
+    model.apply(lambda m: setattr(m, "bias", None) if type(m) is Linear else None)
+    assert "first.inner.bias" not in model.state_dict()
 
 
 def test_zero_grad_forgets_every_gradient():

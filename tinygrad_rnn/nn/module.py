@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -30,9 +31,13 @@ def check_dtype(where: str, name: str, value: Any, dtype: np.dtype) -> None:
         )
 
 
-def _fits(array: np.ndarray, parameter: Parameter) -> bool:
-    same_shape = array.shape == parameter.shape
-    return same_shape and np.can_cast(array.dtype, parameter.dtype, "same_kind")
+def _fault(name: str, value: Any, array: np.ndarray, one: str, twin: np.ndarray) -> str:
+    """What is wrong with an array for `value`, given also as `twin` under the name `one`."""
+    if array.shape != value.shape or not np.can_cast(array.dtype, value.dtype, "same_kind"):
+        return f"{name}: expected {value.shape} {value.dtype}, got {array.shape} {array.dtype}"
+    if not np.array_equal(array, twin, equal_nan=array.dtype.kind == "f"):
+        return f"{name}: expected what {one} holds, to which it is tied, got another array"
+    return ""
 
 
 class Module:
@@ -49,73 +54,136 @@ class Module:
     """
 
     training: bool = True
+    _buffers: Mapping[str, bool] = MappingProxyType({})  # attributes, and whether they are saved
 
-    def _named(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
-        """Every parameter and module below this one, with its dotted name, in order."""
-        for name, value in vars(self).items():
-            if isinstance(value, Parameter):
-                yield prefix + name, value
+    def _held(self) -> Iterator[tuple[str, Any]]:
+        """What stands directly below this module, by name, beside attributes of other kinds."""
+        yield from vars(self).items()
+
+    def _named(self, prefix: str = "") -> Iterator[tuple[str, Any, Module]]:
+        """Every parameter, buffer and module below, by its dotted name, and whose it is."""
+        for name, value in self._held():
+            if isinstance(value, Parameter) or name in self._buffers:
+                yield prefix + name, value, self
             elif isinstance(value, Module):
-                yield prefix + name, value
+                yield prefix + name, value, self
                 yield from value._named(f"{prefix}{name}.")
 
-    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """The parameters with their names; one that has several names comes once."""
+    def _once(self, fits: Callable[[Any], bool]) -> Iterator[tuple[str, Any]]:
+        """What fits, each under the first of its names."""
         seen: set[int] = set()
-        for name, value in self._named():
-            if isinstance(value, Parameter) and id(value) not in seen:
+        for name, value, _ in self._named():
+            if fits(value) and id(value) not in seen:
                 seen.add(id(value))
                 yield name, value
 
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """The parameters with their names; one that has several names comes once."""
+        return self._once(lambda v: isinstance(v, Parameter))
+
     def parameters(self) -> Iterator[Parameter]:
+        """The parameters, each once."""
         return (parameter for _, parameter in self.named_parameters())
 
+    def named_modules(self) -> Iterator[tuple[str, Module]]:
+        """This module, named "", and those below it, each once."""
+        yield "", self
+        yield from self._once(lambda v: isinstance(v, Module) and v is not self)
+
+    def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
+        """The buffers with their names, each once."""
+        return self._once(lambda v: not isinstance(v, (Parameter, Module)))
+
+    def register_buffer(self, name: str, array: Any, persistent: bool = True) -> None:
+        """Keep an array that is no parameter as the attribute `name`: `state_dict` has it, and an
+        assignment to the attribute changes it.
+
+        Args:
+            array: what `Tensor` takes; copied.
+            persistent: whether it is part of the state.
+
+        Raises:
+            ValueError: if the name is no attribute's, or taken.
+
+        >>> module = Module()
+        >>> module.register_buffer("seen", 0)
+        >>> module.seen = module.seen + 1
+        >>> module.state_dict()
+        {'seen': array(1)}
+        """
+        if not name.isidentifier() or (hasattr(self, name) and name not in self._buffers):
+            raise ValueError(
+                f"register_buffer: expected a new attribute's name, got {name!r}; "
+                f"{type(self).__name__} uses it, or it is no name"
+            )
+        setattr(self, name, Tensor(array))
+        self._buffers = {**self._buffers, name: persistent}
+
+    def _saved(self) -> Iterator[tuple[str, Any, Module]]:
+        """What belongs to the state."""
+        for name, value, owner in self._named():
+            key = name.rpartition(".")[2]
+            if not isinstance(value, Module) and owner._buffers.get(key, True):
+                yield name, value if isinstance(value, Tensor) else Tensor(value), owner
+
     def state_dict(self) -> dict[str, np.ndarray]:
-        """A copy of every parameter, by name."""
-        return {n: v.numpy().copy() for n, v in self._named() if isinstance(v, Parameter)}
+        """A copy of every parameter and persistent buffer, under each of its names."""
+        return {name: np.array(value) for name, value, _ in self._saved()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Write arrays into the parameters; names, shapes and kinds must agree, or nothing is
-        changed.
+        """Write arrays into the parameters and buffers; names, shapes and kinds must agree, or
+        nothing is changed.
+
+        Of tied parameters one name is enough; if there are more, they must hold the same. To load
+        a part, complete it: `load_state_dict(module.state_dict() | part)`.
 
         Raises:
             ValueError: naming the missing, unexpected or wrong arrays.
         """
-        own = {n: v for n, v in self._named() if isinstance(v, Parameter)}
-        arrays = {n: np.asarray(a) for n, a in state.items()}
-        missing, extra = sorted(own.keys() - arrays.keys()), sorted(arrays.keys() - own.keys())
-        wrong = [
-            f"{n}: expected {p.shape} {p.dtype}, got {arrays[n].shape} {arrays[n].dtype}"
-            for n, p in own.items()
-            if n in arrays and not _fits(arrays[n], p)
-        ]
+        own = {name: (value, owner) for name, value, owner in self._saved()}
+        arrays = {name: np.asarray(a) for name, a in state.items()}
+        first: dict[int, str] = {}
+        for name in own.keys() & arrays.keys():
+            first[id(own[name][0])] = min(name, first.get(id(own[name][0]), name))
+        missing = sorted(name for name, (value, _) in own.items() if id(value) not in first)
+        extra = sorted(arrays.keys() - own.keys())
+        given = [(name, v, first[id(v)]) for name, (v, _) in own.items() if name in arrays]
+        wrong = [text for n, v, one in given if (text := _fault(n, v, arrays[n], one, arrays[one]))]
         if missing or extra or wrong:
             raise ValueError(
                 f"load_state_dict: expected the parameters of {type(self).__name__}, got "
                 f"missing {missing}, unexpected {extra}, wrong {wrong}"
             )
-        arrays = {n: arrays[n].astype(p.dtype) for n, p in own.items()}
-        for name, parameter in own.items():
-            assign(parameter, arrays[name])
+        ready = {name: arrays[name].astype(value.dtype) for name, value, _ in given}
+        for name, array in ready.items():
+            value, owner = own[name]
+            if isinstance(value, Parameter):
+                assign(value, array)
+            else:
+                setattr(owner, name.rpartition(".")[2], Tensor(array))
 
     def extra_repr(self) -> str:
         """What `print(module)` says of it besides its name and the modules below it."""
         return ""
 
     def __repr__(self) -> str:
-        below = [f"({n}): {v!r}" for n, v in vars(self).items() if isinstance(v, Module)]
+        below = [f"({n}): {v!r}" for n, v in self._held() if isinstance(v, Module)]
         name, extra = type(self).__name__, self.extra_repr()
         if not below:
             return f"{name}({extra})"
         lines = "\n".join([extra, *below] if extra else below).replace("\n", "\n  ")
         return f"{name}(\n  {lines}\n)"
 
+    def apply(self, fn: Callable[[Module], Any]) -> Self:
+        """Call `fn` on every module below, then on this one."""
+        for _, module in reversed([*self.named_modules()]):
+            fn(module)
+        return self
+
     def train(self, mode: bool = True) -> Self:
         """Switch this module and those below to training (dropout on), or off."""
-        self.training = mode
-        for _, value in self._named():
-            if isinstance(value, Module):
-                value.training = mode
+        for _, module in self.named_modules():
+            module.training = mode
         return self
 
     def eval(self) -> Self:
