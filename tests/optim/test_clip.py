@@ -1,4 +1,4 @@
-"""clip_grad_norm_: the norm it returns, the direction it keeps, and when it changes nothing."""
+"""Clipping: the norm that is returned, the direction that is kept, and when nothing changes."""
 
 import math
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.optim import clip_grad_norm_
+from tinygrad_rnn.optim import clip_grad_norm_, clip_grad_value_
 from tinygrad_rnn.testing import strategies as ts
 
 
@@ -132,3 +132,109 @@ def test_clipped_gradients_add_up_with_later_ones():
 def test_limits_that_are_not_above_zero_are_refused(limit):
     with pytest.raises(ValueError, match=r"^clip_grad_norm_: expected max_norm above 0, got"):
         clip_grad_norm_(having([1.0]), limit)
+
+
+@pytest.mark.parametrize("kind", (0, 1, 3, -2, -math.inf, math.nan))
+def test_other_norms_are_refused(kind):
+    with pytest.raises(ValueError, match=r"^clip_grad_norm_: expected norm_type 2 or inf, got"):
+        clip_grad_norm_(having([1.0]), 1.0, norm_type=kind)
+
+
+@given(st.lists(ts.reals(), min_size=1, max_size=4), st.floats(1e-3, 1e3))
+def test_largest_element_is_a_norm_too(gradients, limit):
+    params = having(*gradients)
+    before = joined(params)
+    norm = clip_grad_norm_(params, limit, norm_type=math.inf)
+    assert norm == np.abs(before).max(initial=0.0)
+    if norm <= limit:
+        np.testing.assert_array_equal(joined(params), before)
+    else:
+        np.testing.assert_allclose(joined(params), before * (limit / norm), rtol=1e-15, atol=0)
+
+
+@pytest.mark.parametrize("kind", (2.0, math.inf))
+@pytest.mark.parametrize("bad", (math.nan, math.inf, -math.inf))
+def test_gradients_that_are_not_finite_can_raise_and_are_left(bad, kind):
+    params = having([3.0], [1.0, bad], None, [bad])
+    message = (
+        rf"^clip_grad_norm_: expected finite gradients, got a norm of {abs(bad)}, from gradients "
+        r"\[1, 2\] of 3; see detect_anomaly$"
+    )
+    with pytest.raises(RuntimeError, match=message):
+        clip_grad_norm_(params, 1.0, kind, error_if_nonfinite=True)
+    np.testing.assert_array_equal(joined(params), [3.0, 1.0, bad, bad])
+    assert clip_grad_norm_(having([3.0]), 1.0, kind, error_if_nonfinite=True) == 3.0
+
+
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+def test_clipping_does_not_depend_on_threads_and_is_the_definition(dtype, rng):
+    gradients = [rng.standard_normal(n) for n in (150_001, 3, 70_000)]
+    usual, results = tg.get_num_threads(), []
+    for threads in (1, 2, 3, "definition"):
+        params = having(*gradients, dtype=dtype)
+        tg.set_num_threads(1 if threads == "definition" else threads)
+        try:
+            if threads == "definition":
+                with tg.definitions():
+                    norm = clip_grad_norm_(params, 1.0)
+                    clip_grad_value_(params, 1e-3)
+            else:
+                norm = clip_grad_norm_(params, 1.0)
+                clip_grad_value_(params, 1e-3)
+        finally:
+            tg.set_num_threads(usual)
+        results.append((norm, joined(params)))
+    for norm, after in results[1:3]:
+        assert norm == results[0][0]
+        np.testing.assert_array_equal(after, results[0][1])
+    assert results[3][0] == pytest.approx(results[0][0], rel=1e-14)
+    np.testing.assert_allclose(
+        results[3][1], results[0][1], rtol=1e-6 if dtype[-2:] == "32" else 1e-14
+    )
+    assert np.abs(results[0][1]).max() == np.asarray(1e-3, dtype)
+
+
+def test_a_gradient_that_nobody_else_has_is_scaled_where_it_is():
+    x = tg.Tensor(np.array([3.0, 4.0]), requires_grad=True)
+    (x * x * 0.5).sum().backward()
+    place = x.grad.numpy().__array_interface__["data"]
+    clip_grad_norm_([x], 1.0)
+    assert x.grad.numpy().__array_interface__["data"][0] == place[0]
+    np.testing.assert_allclose(x.grad.numpy(), [0.6, 0.8])
+
+
+@pytest.mark.parametrize(
+    "clip", (lambda p: clip_grad_norm_(p, 2.5), lambda p: clip_grad_value_(p, 2.0))
+)
+def test_a_parameter_that_is_given_twice_is_clipped_once(clip):
+    (x,), (y,) = having([3.0, 4.0]), having([3.0, 4.0])
+    clip([x, x]), clip([y])
+    np.testing.assert_array_equal(x.grad.numpy(), y.grad.numpy())
+    assert (x.grad.numpy() < [3.0, 4.0]).all()
+
+
+@given(st.lists(ts.reals(), min_size=1, max_size=4), st.floats(0, 1e3),
+       st.sampled_from(("float32", "float64")))  # fmt: skip
+def test_values_are_clipped_at_both_ends(gradients, limit, dtype):
+    params = having(*gradients, None, dtype=dtype)
+    before = joined(params)
+    held = [p.grad.numpy() for p in params[:-1]]
+    clip_grad_value_(params, limit)
+    limit = np.asarray(limit, dtype)
+    np.testing.assert_array_equal(joined(params), np.clip(before, -limit, limit))
+    np.testing.assert_array_equal(np.concatenate([h.ravel() for h in held]), before)
+    assert params[-1].grad is None
+    assert all(p.grad.dtype == p.dtype and p.grad.shape == p.shape for p in params[:-1])
+
+
+def test_clipped_values_keep_nan():
+    params = having([math.nan, math.inf, -math.inf, 0.5])
+    clip_grad_value_(params, 2.0)
+    np.testing.assert_array_equal(joined(params), [math.nan, 2.0, -2.0, 0.5])
+
+
+@pytest.mark.parametrize("limit", (-1.0, math.nan))
+def test_limits_of_values_below_zero_are_refused(limit):
+    message = r"^clip_grad_value_: expected clip_value of at least 0, got"
+    with pytest.raises(ValueError, match=message):
+        clip_grad_value_(having([1.0]), limit)

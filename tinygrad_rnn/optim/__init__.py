@@ -1,8 +1,9 @@
-"""Optimisers and gradient clipping."""
+"""Optimisers, gradient clipping, and schedules of the learning rate."""
 
-from tinygrad_rnn.optim.adam import Adam
-from tinygrad_rnn.optim.clip import clip_grad_norm_
+from tinygrad_rnn.optim import lr_scheduler
+from tinygrad_rnn.optim.clip import clip_grad_norm_, clip_grad_value_
+from tinygrad_rnn.optim.methods import SGD, Adagrad, Adam, AdamW, RMSprop
 from tinygrad_rnn.optim.optimizer import Optimizer
-from tinygrad_rnn.optim.sgd import SGD
 
-__all__ = ["SGD", "Adam", "Optimizer", "clip_grad_norm_"]
+__all__ = ["SGD", "Adagrad", "Adam", "AdamW", "Optimizer", "RMSprop"]
+__all__ += ["clip_grad_norm_", "clip_grad_value_", "lr_scheduler"]

@@ -1,0 +1,1 @@
+"""Elementwise updates of many arrays, and their common norm, each in one pass."""
