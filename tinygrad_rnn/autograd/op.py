@@ -47,7 +47,8 @@ PRIMITIVES: dict[str, Callable[..., Any]] = {}  # this package's own, by name
 class Primitive:
     """What the graph knows of an op: its name, and how to pull a cotangent back through it."""
 
-    __slots__ = ("forward", "name", "pull", "pull_graph", "rules")
+    __slots__ = ("forward", "large", "name", "pull", "pull_graph", "rules")
+    large: Any  # the op on large arrays, where NumPy is slow
     pull: Callable[..., Sequence[Array]]
     pull_graph: Callable[..., Sequence[Array]]
 

@@ -28,12 +28,13 @@ from tinygrad_rnn.autograd.graph import (
     unwrap,
     wanted,
 )
+from tinygrad_rnn.kernels.elementwise.slow import AHEAD, BACK, LARGE
 
 CALL = """
 def call{signature}:
     {unpack}
     try:
-        _out = _forward({arguments})
+        _out = {forward}({arguments})
     except Exception as _error:
         raise _explain(_op.name, _forward, _error, ({arrays})) from _error.__cause__
     _live = {live}
@@ -44,7 +45,7 @@ def call{signature}:
         _node = _new(_Node)  # what Node(...) does, without the call
         _node.number, _node.op, _node.edges, _node.saved = _tick(), _op, {edges}, ({saved})
         _node.shape = _node.dtype = _node.notes = None
-    if isinstance(_out, _generic):
+    if type(_out) is not _ndarray and isinstance(_out, _generic):
         _out = _asarray(_out)
     if type(_out) is not _ndarray or (_dtype := _out.dtype) not in _floats:
         _result = _placed(_out, _node)
@@ -58,7 +59,7 @@ def call{signature}:
     return _result
 """
 PULL = """
-def {name}(_node, _saved, _g, _needed):
+def {name}(_node, _saved, _g, _needed):{shortcut}
     ({kept}) = _saved
     {edges} = _node.edges
     return {gradients}
@@ -67,10 +68,14 @@ ONE = """
     if isinstance({x}, _Value):
         {x}__array, {x}__node = {x}._data, {x}._node
     else:
-        if type({x}) is not float and (type({x}) is not _ndarray or {x}.dtype not in _floats):
-            {x} = _operand({x}, _op.name)
+        if {weak}(type({x}) is not _ndarray or {x}.dtype not in _floats):
+            {x} = {read}(_operand({x}, _op.name))
         {x}__array = {x}
         {x}__node = None"""
+CHOICE = "(_op.large.forward if {x}__array.size >= _LARGE else _forward)"
+SHORTCUT = """
+    if _g.size >= _LARGE and (_found := _op.large.pull(_node, _saved, _g, _needed)):
+        return _found"""
 MANY = """
     {x} = [v if isinstance(v, _Value) else _operand(v, _op.name) for v in {x}]
     {x}__array = [_unwrap(v) for v in {x}]
@@ -93,6 +98,7 @@ FIXED = {
 } | {
     "_MODE": MODE,
     "_tick": tick,
+    "_LARGE": LARGE,
     "_asarray": np.asarray,
     "_generic": np.generic,
     "_ndarray": np.ndarray,
@@ -128,6 +134,9 @@ class Plan:
             for name in names:
                 if name not in ("g", "shape"):
                     self.keep.setdefault(name, []).append(x)
+        ours = (op.forward.__module__ or "").startswith("tinygrad_rnn.")
+        self.slow_ahead = ours and op.name in AHEAD and len(self.inputs) == 1
+        self.slow_back = ours and op.name in BACK
         self.check()
 
     def check(self) -> None:
@@ -165,6 +174,8 @@ class Plan:
         rule = f"_rule_{x}({', '.join(self.read(x, name, graph) for name in self.wants[x])})"
         if self.sequence:
             return f"_masked({rule}, {x}__node, _needed)"
+        if len(self.ruled) == 1:  # no other would bring a backward pass here
+            return f"{rule}, "
         wanted = f"{x}__node is not None and (_needed is None or {x}__node in _needed)"
         return f"{rule} if {wanted} else None, "
 
@@ -185,6 +196,14 @@ class Plan:
         nodes = [f"{x}__node" for x in self.ruled]
         return nodes[0] if self.sequence else f"({listed(nodes)})"
 
+    def unpack(self, x: str) -> str:
+        """How an input is taken apart; where its size is asked for, a number is an array too."""
+        if self.sequence:
+            return MANY.format(x=x)
+        if self.slow_ahead:
+            return ONE.format(x=x, weak="", read="_asarray")
+        return ONE.format(x=x, weak=f"type({x}) is not float and ", read="")
+
     def call(self) -> str:
         """The text of the call."""
         bare = [p.replace(annotation=p.empty, default=p.empty) for p in self.parameters.values()]
@@ -195,9 +214,8 @@ class Plan:
         )
         return CALL.format(
             signature=inspect.Signature(bare),
-            unpack="".join(
-                (MANY if self.sequence else ONE).format(x=x) for x in self.inputs
-            ).strip(),
+            unpack="".join(map(self.unpack, self.inputs)).strip(),
+            forward=CHOICE.format(x=self.inputs[0]) if self.slow_ahead else "_forward",
             arguments=", ".join(
                 f"{p}={v}" if self.parameters[p].kind is inspect.Parameter.KEYWORD_ONLY else v
                 for p, v in given.items()
@@ -213,10 +231,11 @@ class Plan:
     def pulls(self) -> str:
         """The text of the two ways back."""
         text = ""
-        for name in ("pull", "pull_graph"):
+        for name, slow in (("pull", self.slow_back), ("pull_graph", False)):
             gradients = "".join(self.gradient(x, graph=name == "pull_graph") for x in self.ruled)
             text += PULL.format(
                 name=name,
+                shortcut=SHORTCUT if slow else "",
                 kept=listed(self.keep),
                 edges=self.edges() if self.ruled else "_",
                 gradients=gradients if self.sequence else f"({gradients})",
