@@ -9,12 +9,18 @@ import ctypes
 import functools
 import itertools
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 WIDTHS = (4, 8, 16)  # float32 lanes of a vector: NEON and SSE, AVX2, AVX-512
+LOCK = threading.RLock()  # held while code is made or loaded, so that no `fork` comes between
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=LOCK.acquire, after_in_parent=LOCK.release, after_in_child=LOCK.release
+    )
 
 
 @functools.cache
@@ -30,7 +36,17 @@ def _llvm() -> Any:
 def host() -> tuple[str, str]:
     """The processor's name and features, as LLVM writes them."""
     llvm = _llvm()
-    return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    try:
+        return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+    except RuntimeError:  # LLVM does not know them on every system
+        return llvm.get_host_cpu_name(), ""
+
+
+def versions() -> str:
+    """llvmlite's version, LLVM's, and the platform, as LLVM writes it."""
+    import llvmlite
+
+    return f"{llvmlite.__version__} {_llvm().llvm_version_info} {_llvm().get_process_triple()}"
 
 
 def float_lanes() -> int:
@@ -74,12 +90,13 @@ class Library:
     def __init__(
         self, code: bytes, exports: Sequence[str], symbols: Mapping[str, int] | None = None
     ) -> None:
-        builder = _llvm().JITLibraryBuilder().add_object_img(code).add_current_process()
-        for name in exports:
-            builder.export_symbol(name)
-        for name, address in (symbols or {}).items():
-            builder.import_symbol(name, address)
-        self._tracker = builder.link(_jit(), f"tinygrad_rnn.{next(_numbers)}")
+        with LOCK:
+            builder = _llvm().JITLibraryBuilder().add_object_img(code).add_current_process()
+            for name in exports:
+                builder.export_symbol(name)
+            for name, address in (symbols or {}).items():
+                builder.import_symbol(name, address)
+            self._tracker = builder.link(_jit(), f"tinygrad_rnn.{next(_numbers)}")
         self.addresses = {name: self._tracker[name] for name in exports}
 
     def function(self, name: str, arguments: int) -> Callable[..., None]:

@@ -1,9 +1,14 @@
-"""Threads for kernels, which release the interpreter's lock: a pool that outlives `fork`."""
+"""Threads for kernels, which release the interpreter's lock: a pool that outlives `fork`.
+
+Whoever runs tasks helps with them, so they are done even if no thread can be started or all are
+busy; and waits for those that are begun, whatever is raised, for they write to the caller's arrays.
+"""
 
 from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 
@@ -42,8 +47,11 @@ class _Pool:
     def grow(self, workers: int) -> None:
         with self.lock:
             while self.workers < workers:
+                try:
+                    threading.Thread(target=_work, args=(self.tasks,), daemon=True).start()
+                except RuntimeError:  # the system has no more, or Python is about to end
+                    return
                 self.workers += 1
-                threading.Thread(target=_work, args=(self.tasks,), daemon=True).start()
 
 
 def _work(tasks: SimpleQueue[Task]) -> None:
@@ -82,34 +90,61 @@ def get_num_threads() -> int:
     return _POOL.limit
 
 
+class _Job:
+    """Tasks that threads take from one end; what they raise; and who has come and gone."""
+
+    def __init__(self, tasks: Sequence[Task]) -> None:
+        self.waiting, self.errors = deque(tasks), deque[BaseException]()
+        self.came, self.left = deque[None](), deque[None]()
+        self.leaving: SimpleQueue[None] = SimpleQueue()
+
+    def work(self) -> None:
+        while self.waiting:
+            try:
+                task = self.waiting.popleft()
+            except IndexError:  # another thread was faster
+                return
+            task()
+
+    def help(self) -> None:
+        """What a thread of the pool does; nothing, if it comes late."""
+        self.came.append(None)
+        try:
+            self.work()
+        except BaseException as error:
+            self.errors.append(error)
+        self.left.append(None)
+        self.leaving.put(None)
+
+    def finish(self) -> None:
+        """Begin no more tasks, and wait for the others; an interrupt is raised afterwards."""
+        interrupt = None
+        self.waiting.clear()
+        while len(self.left) < len(self.came):
+            try:
+                self.leaving.get()
+            except KeyboardInterrupt as error:
+                interrupt = error
+        if interrupt:
+            raise interrupt
+
+
 def run(tasks: Sequence[Task]) -> None:
     """Run tasks, the first of them in this thread, and wait for all; errors are raised here."""
     if len(tasks) == 1:
         tasks[0]()
         return
+    job = _Job(tasks[1:])
     _POOL.grow(len(tasks) - 1)
-    done: SimpleQueue[BaseException | None] = SimpleQueue()
-
-    def reporting(task: Task) -> Task:
-        def call() -> None:
-            try:
-                task()
-            except BaseException as error:
-                done.put(error)
-            else:
-                done.put(None)
-
-        return call
-
-    for task in tasks[1:]:
-        _POOL.tasks.put(reporting(task))
     try:
+        for _ in range(min(len(tasks) - 1, _POOL.workers)):
+            _POOL.tasks.put(job.help)
         tasks[0]()
+        job.work()
     finally:
-        errors = [done.get() for _ in tasks[1:]]
-    for error in errors:
-        if error is not None:
-            raise error
+        job.finish()
+    if job.errors:
+        raise job.errors[0]
 
 
 def shares(n: int, parts: int) -> list[tuple[int, int]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import sys
-import threading
 import weakref
 from collections.abc import Sequence
 
@@ -14,7 +13,7 @@ from tinygrad_rnn.kernels import threads
 from tinygrad_rnn.kernels.gemm import product as gemm
 from tinygrad_rnn.kernels.gemm.pack import packed_size
 from tinygrad_rnn.kernels.gemm.tile import PANEL
-from tinygrad_rnn.kernels.machine import lanes_of
+from tinygrad_rnn.kernels.machine import LOCK, lanes_of
 from tinygrad_rnn.kernels.sequence.program import Matrix
 from tinygrad_rnn.kernels.sequence.runner import address, ways_for
 
@@ -47,7 +46,6 @@ class Packing:
     def __init__(self, parts: Sequence[Matrix], dtype: np.dtype) -> None:
         self.parts, self.dtype = parts, dtype
         self._known: dict[Key, Packed] = {}
-        self._lock = threading.Lock()
         self._panel = PANEL * lanes_of(dtype)
         self._sizes = [packed_size(m.n_end - m.n, m.k_end - m.k, dtype) for m in parts]
         self._call = gemm.library(dtype).function("pack", gemm.EXPORTS["pack"])
@@ -55,7 +53,7 @@ class Packing:
     def packed(self, weights: Sequence[np.ndarray], versions: Sequence[int]) -> list[Packed]:
         """The parts, which stay as they are while they are referred to. A weight of version -1 may
         have changed unseen; others are packed again only when their version has changed."""
-        with self._lock:
+        with LOCK:
             return [
                 self._part(k, weights[m.param], versions[m.param]) for k, m in enumerate(self.parts)
             ]

@@ -1,0 +1,1 @@
+"""What benchmarks.reliability measures, one figure of reliability a file."""
