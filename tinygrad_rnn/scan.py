@@ -115,22 +115,37 @@ def scan(
         result = _compiled(cell, given, tupled, state, each, params, reverse, valid)
         if result is not None:
             return result
+    if not steps:
+        return _no_steps(step, arrays, several, state, (*each, *params)), state
+    rest = *each, *params
+    return _looped(step, arrays, several, state, rest, valid, resets, reverse)
+
+
+def _looped(
+    step: Step,
+    arrays: tuple[Array, ...],
+    several: bool,
+    state: Any,
+    rest: Sequence[Array],
+    lengths: np.ndarray | None,
+    resets: np.ndarray | None,
+    reverse: bool,
+) -> tuple[Any, Any]:
+    """The definition: one step after another."""
     rows = list(zip(*(unstack(x) for x in arrays), strict=True))
-    outputs: list[Array] = [None] * steps
-    for t in reversed(range(steps)) if reverse else range(steps):
+    outputs: list[Array] = [None] * len(rows)
+    for t in reversed(range(len(rows))) if reverse else range(len(rows)):
         before = state
         if resets is not None and resets[t].any():
             before = _chosen(~resets[t][:, None], state, _cleared(state))
-        keep = None if valid is None or (t < valid).all() else (t < valid)[:, None]
+        keep = None if lengths is None or (t < lengths).all() else (t < lengths)[:, None]
         x = rows[t]
         if keep is not None:
             x = _chosen(keep, x, (False,) * len(x))  # a zero of any dtype: padding may be NaN
-        outputs[t], after = _stepped(step, x if several else x[0], before, *each, *params)
+        outputs[t], after = _stepped(step, x if several else x[0], before, *rest)
         if keep is not None:
             outputs[t], after = _chosen(keep, outputs[t], 0), _chosen(keep, after, state)
         state = after
-    if not steps:
-        return _no_steps(step, arrays, several, state, (*each, *params)), state
     return stack(outputs), state
 
 

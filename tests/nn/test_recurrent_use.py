@@ -1,5 +1,6 @@
 """Recurrent layers as a user meets them: weights, names, messages, cells of one's own."""
 
+import itertools
 import re
 from functools import partial
 
@@ -278,3 +279,17 @@ def test_layers_say_what_they_are():
     assert repr(make_own(3, 5, 2)) == "Recurrent(own, 3, 5, num_layers=2)"
     assert repr(nn.LSTMCell(3, 5)) == "LSTMCell(3, 5)"
     assert repr(nn.RNNCell(3, 5, False, "relu")) == "RNNCell(3, 5, bias=False, nonlinearity='relu')"
+
+
+@ALL
+def test_every_parameter_of_the_cell_is_one_of_the_layer(name):
+    """Drawn, but for gains, which are 1 at first, and shifts, which are 0."""
+    layer = made(name, bidirectional=True).layer
+    parameters = dict(layer.named_parameters())
+    assert len(parameters) == 4 * len(layer.weights(0))
+    for k, reverse in itertools.product(range(2), (False, True)):
+        weights = layer.weights(k, reverse)
+        assert all(any(w is p for p in parameters.values()) for w in weights)
+    for key, p in parameters.items():
+        known = {"gain": 1.0, "shift": 0.0}.get(key.partition("_")[0])
+        assert (p.numpy() == known).all() if known is not None else len(np.unique(p.numpy())) == p.size

@@ -40,7 +40,8 @@ def gated(gates: int, both: bool = True, **vectors: int) -> Shapes:
 
     def shapes(inputs: int, units: int) -> dict[str, tuple[int, ...]]:
         rows = gates * units
-        found = {"weight_ih": (rows, inputs), "weight_hh": (rows, units)}
+        found: dict[str, tuple[int, ...]] = {}
+        found |= {"weight_ih": (rows, inputs), "weight_hh": (rows, units)}
         found |= {name: (n * units,) for name, n in vectors.items()}
         return found | ({"bias_ih": (rows,), "bias_hh": (rows,)} if both else {"bias": (rows,)})
 
@@ -300,7 +301,7 @@ def normalised(a: Array, gain: Array) -> Array:
     Ba, Kiros & Hinton (2016), Layer Normalization, equation 4.
     """
     a = a - mean(a, -1, keepdims=True)
-    return a / sqrt(mean(square(a), -1, keepdims=True) + 1e-5) * gain
+    return a * (1.0 / sqrt(mean(square(a), -1, keepdims=True) + 1e-5)) * gain
 
 
 @layered(gated(4, both=False, gain_ih=4, gain_hh=4, gain_c=1, shift_c=1), states=2)

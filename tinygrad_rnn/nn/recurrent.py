@@ -14,7 +14,7 @@ from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.nn import init
 from tinygrad_rnn.nn.cells import Shapes
 from tinygrad_rnn.nn.layers import check_share, dropout
-from tinygrad_rnn.nn.module import Module, check_dtype
+from tinygrad_rnn.nn.module import Module, Parameter, check_dtype
 from tinygrad_rnn.scan import Step, scan
 
 Shape = tuple[int, ...]
@@ -41,7 +41,7 @@ def drawn(
     for name in names:
         if (kind := name.partition("_")[0]) in FIXED:
             values = np.full(shapes[name], FIXED[kind], options["dtype"])
-            setattr(layer, name + suffix, Tensor(values, requires_grad=True))
+            setattr(layer, name + suffix, Parameter(values))
         else:
             setattr(layer, name + suffix, init.uniform(*shapes[name], **options))
     return [name + suffix for name in names]

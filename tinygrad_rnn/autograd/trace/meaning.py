@@ -198,7 +198,7 @@ class Meanings:
             terms = [p if p.width == 1 else self.atoms.total(p) for p in a.pieces]
             a = Row((functools.reduce(functools.partial(self.atoms.pointwise, "add"), terms),))
         if 0 in axes:
-            return a._replace(total=True)
+            return Row(a.pieces, total=True)
         return a if keepdims else Scalars(a)
 
     def _spanned(self, a: Any, shape: tuple[int, ...], axis: Any, keepdims: bool) -> Row:

@@ -11,6 +11,7 @@ follow one another.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from tinygrad_rnn.kernels.emit import Count, Emitter, Module, Total, Word
@@ -163,18 +164,23 @@ class _Driver:
         e.call("product", rows, n, k, a, operand.row, size, packed, *start, c, target.row)
 
     def group(self, group: Group, first: Word, step: Word) -> None:
-        """Pointwise code for all rows of a step, vector by vector."""
+        """Pointwise code for all rows of a step, vector by vector. What is the same for all units
+        of a row is computed once."""
         e, width = self.e, self.sizes[group.width]
         used = {i[1] for i in group.code if i[0] in ("load", "spread")}
         used |= {s.place for s in group.stores}
+        alike = _alike(group)
         with e.loop(self.start, self.end(first + step)) as item:
             rows = {k: self.sites[k].at(first, step, item) for k in sorted(used)}
             sums = {s: e.total() for s in group.stores if s.sums}
+            row: list[Any] = [None] * len(group.code)
+            self.values(group, alike, rows, row)
             whole = width // e.lanes * e.lanes
             with e.loop(0, whole, e.lanes) as column:
-                self.vector(group, rows, column * e.size, None, sums)
+                self.vector(group, rows, [*row], sums, column * e.size)
             with e.when(whole < width):
-                self.vector(group, rows, whole * e.size, e.mask(width - whole), sums)
+                mask = e.mask(width - whole)
+                self.vector(group, rows, [*row], sums, whole * e.size, mask)
             for store, total in sums.items():
                 total.store(rows[store.place])
 
@@ -182,14 +188,37 @@ class _Driver:
         self,
         group: Group,
         rows: dict[int, Word],
-        offset: Word,
-        mask: Any,
+        values: list[Any],
         sums: dict[Store, Total],
+        offset: Word,
+        mask: Any = None,
     ) -> None:
-        """The code of a group for one vector of units."""
+        """The code of a group for one vector of units; `values` are known where not None."""
         e = self.e
-        values: list[Any] = []
-        for name, *arguments in group.code:
+        rest = [k for k, value in enumerate(values) if value is None]
+        self.values(group, rest, rows, values, offset, mask)
+        for store in group.stores:
+            at, lane = rows[store.place] + offset, values[store.value]
+            if store.sums:
+                sums[store].add(lane.value, mask)
+                continue
+            if store.adds:
+                lane = Lane(e, e.load(at, mask)) + lane
+            e.store(at, lane.value, mask)
+
+    def values(
+        self,
+        group: Group,
+        which: Sequence[int],
+        rows: dict[int, Word],
+        values: list[Any],
+        offset: Count = 0,
+        mask: Any = None,
+    ) -> None:
+        """Some of the values of a group's code."""
+        e = self.e
+        for index in which:
+            name, *arguments = group.code[index]
             value: Any
             if name == "load":
                 value = Lane(e, e.load(rows[arguments[0]] + offset, mask))
@@ -202,12 +231,13 @@ class _Driver:
                 value = POINTWISE[name](values[arguments[0]], exponent)
             else:
                 value = POINTWISE[name](*(values[k] for k in arguments))
-            values.append(value)
-        for store in group.stores:
-            at, lane = rows[store.place] + offset, values[store.value]
-            if store.sums:
-                sums[store].add(lane.value, mask)
-                continue
-            if store.adds:
-                lane = Lane(e, e.load(at, mask)) + lane
-            e.store(at, lane.value, mask)
+            values[index] = value
+
+
+def _alike(group: Group) -> list[int]:
+    """The instructions whose values are the same for all units of a row."""
+    found: set[int] = set()
+    for index, (name, *arguments) in enumerate(group.code):
+        if name in ("spread", "number") or (name != "load" and found.issuperset(arguments)):
+            found.add(index)
+    return sorted(found)

@@ -50,6 +50,11 @@ class Lengths:
         """(T, B, n) to rows (N, n)."""
         return np.take(array.reshape(-1, array.shape[-1]), self.rows, axis=0)
 
+    def read(self, which: str, array: np.ndarray) -> np.ndarray:
+        """For each row, that "before" its step or that of its "item"."""
+        found: np.ndarray = np.take(array, getattr(self, which), axis=0)
+        return found
+
     def scattered(self, rows: np.ndarray, steps: int, batch: int) -> np.ndarray:
         """Rows (N, n) to (T, B, n), 0 where there are none."""
         found = np.zeros((steps, batch, rows.shape[-1]), rows.dtype)

@@ -15,7 +15,7 @@ from tinygrad_rnn.kernels.sequence.layout import Ask, Call, Layout, Return, ahea
 from tinygrad_rnn.kernels.sequence.lengths import Lengths
 from tinygrad_rnn.kernels.sequence.packing import Packing
 from tinygrad_rnn.kernels.sequence.program import Buffer, Cell
-from tinygrad_rnn.kernels.sequence.runner import Runner, address, ways_for
+from tinygrad_rnn.kernels.sequence.runner import Runner, address, addresses, ways_for
 
 REMEMBERED = 256  # shapes of calls
 _local = threading.local()
@@ -73,44 +73,48 @@ class Recurrence:
         self, given: Given, keep: bool, reverse: bool
     ) -> tuple[tuple[np.ndarray, ...], Saved]:
         """(outputs (T, B, m), *last states (B, n)), and what the backward pass needs if `keep`."""
-        xs, states, each, params, versions, several = given
-        shape = xs[0].shape
-        lengths = None if several is None else Lengths(several, reverse)
-        steps, batch = shape[:2]
-        starts = states
-        if lengths is not None:
-            steps, batch, reverse = lengths.steps, len(lengths.items), False
-            xs = [lengths.gathered(x) for x in xs]
-            starts, each = ([a[lengths.items] for a in group] for group in (states, each))
-        fixed = [*each, *(params[p] for p in self.cell.units)]
-        arrays: list[Any] = [rows(a) for a in (*xs, *fixed)]
+        lengths = None if given.lengths is None else Lengths(given.lengths, reverse)
+        inner = given if lengths is None else _within(given, lengths)
+        arrays, call, layout = self._prepared(inner, keep, reverse, lengths)
+        walk = layout.walk if lengths is None else lengths.ahead
+        arrays += [np.empty(s.of(call, walk.rows), self.dtype) for s in layout.shapes]
+        first, last = (-1, 0) if call.reverse else (0, -1)
+        for k, state in zip(layout.states, inner.states, strict=True):
+            arrays[k][first if arrays[k].ndim == 3 else slice(call.batch)] = state
+        packed = self._packing.packed(given.params, given.versions)
+        self.ahead.run(layout.template, walk, addresses(arrays), [p.address for p in packed])
+        output, ends = arrays[layout.output], [arrays[k] for k in layout.states]
+        if self.cell.output[0] == "next":
+            output = output[call.batch :] if lengths else output[:-1] if last == 0 else output[1:]
+        if lengths is None:
+            ends = [a[last].copy() if a.ndim == 3 else a for a in ends]
+        else:
+            ends = [a[lengths.last] if len(a) > call.batch else a for a in ends]
+            ends = list(map(lengths.replaced, given.states, ends))
+            output = lengths.scattered(output, *given.xs[0].shape[:2])
+        for k in layout.dropped:
+            arrays[k] = None
+        return (output, *ends), Saved(call, layout, arrays, given, lengths)
+
+    def _prepared(
+        self, given: Given, keep: bool, reverse: bool, lengths: Lengths | None
+    ) -> tuple[list[Any], Call, Layout]:
+        """The arrays that a forward pass is given, its shape and its layout."""
+        xs, each = given.xs, given.each
+        fixed = [*each, *(given.params[p] for p in self.cell.units)]
+        arrays = [rows(a) for a in (*xs, *fixed)]
         strides = tuple(a.strides for a in arrays[: len(xs)])
-        call = Call(steps, batch, strides, keep, reverse, lengths is not None)
+        if lengths is None:
+            steps, batch, _ = xs[0].shape
+            call = Call(steps, batch, strides, keep, reverse, False)
+        else:
+            call = Call(lengths.steps, len(lengths.items), strides, keep, False, True)
         layout = self._layouts.get(call)
         if layout is None:
             widths = [a.shape[-1] for a in each]
             layout = ahead(self.cell, self.ahead, call, widths, len(self.cell.units))
             remember(self._layouts, call, layout)
-        walk = layout.walk if lengths is None else lengths.ahead
-        arrays += [np.empty(s.of(call, walk.rows), self.dtype) for s in layout.shapes]
-        first, last = (-1, 0) if reverse else (0, -1)
-        for k, state in zip(layout.states, starts, strict=True):
-            arrays[k][first if arrays[k].ndim == 3 else slice(batch)] = state
-        packed = self._packing.packed(params, versions)
-        self.ahead.run(layout.template, walk, addresses(arrays), [p.address for p in packed])
-        output = arrays[layout.output]
-        if self.cell.output[0] == "next":
-            output = output[batch:] if lengths else output[:-1] if reverse else output[1:]
-        ends = [arrays[k] for k in layout.states]
-        if lengths is None:
-            ends = [a[last].copy() if a.ndim == 3 else a for a in ends]
-        else:
-            ends = [a[lengths.last] if len(a) > batch else a for a in ends]
-            ends = list(map(lengths.replaced, states, ends))
-            output = lengths.scattered(output, *shape[:2])
-        for k in layout.dropped:
-            arrays[k] = None
-        return (output, *ends), Saved(call, layout, arrays, given, lengths)
+        return arrays, call, layout
 
     def backward(
         self,
@@ -124,8 +128,7 @@ class Recurrence:
 
         `overwrite` allows it to lose what the forward pass has left.
         """
-        lengths, params = saved.lengths, saved.given.params
-        xs, shape = len(saved.given.xs), d_output.shape
+        lengths, params, xs = saved.lengths, saved.given.params, len(saved.given.xs)
         if lengths is not None:
             d_output = lengths.gathered(d_output)
         d_output = rows(d_output)
@@ -146,24 +149,41 @@ class Recurrence:
         places = addresses(arrays)
         self.back.run(layout.template, walk, places, [p.address for p in packed])
 
-        def result(name: str, k: int) -> Any:
-            return arrays[where[name, k]] if (name, k) in where else None
-
-        found = [result("d_x", k) if wanted[k] else None for k in range(xs)]
-        found += [result("d_next", i) for i in range(len(d_states))]
-        found += [result("d_each", k) for k in range(len(saved.given.each))]
-        if lengths is not None:
-            fixed = [*d_states, *(np.zeros_like(e) for e in saved.given.each)]
-            found = [
-                None if d is None else lengths.scattered(d, *shape[:2]) for d in found[:xs]
-            ] + [
-                None if d is None else lengths.replaced(f, d)
-                for f, d in zip(fixed, found[xs:], strict=True)
-            ]
+        found = self._inputs(saved, layout, arrays, d_states, wanted)
         totals = {b: np.add.reduce(arrays[where[b]]) for b in self.cell.totals}
         gradients = self._parameters(params, totals, wanted[len(found) :])
         self._products(saved, layout, arrays, places, gradients)
         return found + gradients
+
+    def _inputs(
+        self,
+        saved: Saved,
+        layout: Return,
+        arrays: Sequence[Any],
+        d_states: Sequence[np.ndarray],
+        wanted: Sequence[bool],
+    ) -> list[Any]:
+        """The gradients of xs, states and each."""
+        where, given, lengths = layout.arrays, saved.given, saved.lengths
+
+        def results(name: str, count: int) -> list[Any]:
+            keys = [(name, k) for k in range(count)]
+            return [arrays[where[key]] if key in where else None for key in keys]
+
+        d_xs = results("d_x", len(given.xs))
+        d_xs = [d if wanted[k] else None for k, d in enumerate(d_xs)]
+        rest = results("d_next", len(d_states)) + results("d_each", len(given.each))
+        if lengths is None:
+            return d_xs + rest
+        size = given.xs[0].shape[:2]
+        fixed = [*d_states, *map(np.zeros_like, given.each)]
+        return [
+            *(None if d is None else lengths.scattered(d, *size) for d in d_xs),
+            *(
+                None if d is None else lengths.replaced(f, d)
+                for f, d in zip(fixed, rest, strict=True)
+            ),
+        ]
 
     def _parameters(
         self,
@@ -194,34 +214,28 @@ class Recurrence:
         places: Sequence[int],
         outs: Sequence[Any],
     ) -> None:
-        """Sums over time and batch of left ⊗ right, into the parameters' gradients; rows are dealt
-        to threads."""
-        lengths, (steps, batch, *_) = saved.lengths, saved.call
-        if lengths is not None:
-            steps, batch = lengths.ahead.rows, 1
+        """Sums over time and batch of left ⊗ right, into the gradients; rows go to threads."""
+        lengths = saved.lengths
+        steps, batch = saved.call[:2] if lengths is None else (lengths.ahead.rows, 1)
         ways = ways_for(layout.work * steps * batch)
-        gathered: list[np.ndarray] = []  # kept while they are read
         calls: list[list[tuple[int, ...]]] = [[] for _ in range(ways)]
-        later: list[tuple[np.ndarray, np.ndarray]] = []
+        gathered, later = list[Any](), list[Any]()  # kept until all is done
         for g, left, right, repeats in layout.blocks:
             out = outs[g.param]
             if out is None:
                 continue
-            stride = out.strides[0]
-            target = address(out) + g.row * stride + g.column * self.dtype.itemsize
+            part = out[g.row : g.row + g.rows, g.column : g.column + g.columns]
             if repeats:
-                more = np.empty((g.rows, g.columns), self.dtype)
-                later.append((out[g.row : g.row + g.rows, g.column : g.column + g.columns], more))
-                target, stride = address(more), more.strides[0]
+                later.append((part, np.empty(part.shape, self.dtype)))
+                part = later[-1][1]
             sides: list[int] = []
             for side in (left, right):
                 place = places[side.array]
-                if side.gather:
-                    array = arrays[side.array]
-                    gathered.append(np.take(array, getattr(lengths, side.gather), axis=0))
+                if side.gather and lengths is not None:
+                    gathered.append(lengths.read(side.gather, arrays[side.array]))
                     place = address(gathered[-1])
                 sides += (place + side.first, side.step, side.row)
-            given = (*sides, steps, batch, target, stride)
+            given = (*sides, steps, batch, address(part), part.strides[0])
             for share, (start, stop) in zip(calls, threads.shares(g.rows, ways), strict=False):
                 share.append((*given, start, stop, g.columns))
         if ways == 1:
@@ -231,6 +245,12 @@ class Recurrence:
             threads.run([functools.partial(shared, share) for share in calls])
         for part, more in later:
             part += more
+
+
+def _within(given: Given, lengths: Lengths) -> Given:
+    """Only the rows of what is given that are within the lengths."""
+    states, each = ([a[lengths.items] for a in group] for group in (given.states, given.each))
+    return given._replace(xs=list(map(lengths.gathered, given.xs)), states=states, each=each)
 
 
 def _in_turn(call: Callable[..., None], arguments: Sequence[tuple[int, ...]], size: int) -> None:
@@ -248,10 +268,6 @@ def remember(store: dict[Any, Any], key: Any, value: Any) -> None:
     if len(store) >= REMEMBERED:
         store.clear()
     store[key] = value
-
-
-def addresses(arrays: Sequence[Any]) -> list[int]:
-    return [0 if a is None else address(a) for a in arrays]
 
 
 def rows(array: np.ndarray) -> np.ndarray:

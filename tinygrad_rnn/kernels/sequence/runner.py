@@ -45,6 +45,10 @@ def address(array: Any) -> int:
         return int(array.ctypes.data)
 
 
+def addresses(arrays: Sequence[Any]) -> list[int]:
+    return [0 if a is None else address(a) for a in arrays]
+
+
 def ways_for(work: int) -> int:
     """Threads for so many multiplications."""
     return threads.get_num_threads() if work > WORTH else 1
