@@ -3,7 +3,7 @@
 import importlib
 import typing
 
-from tinygrad_rnn import func, nn, optim
+from tinygrad_rnn import func, large, nn, optim
 from tinygrad_rnn.autograd.fused import checkpoint, fused
 from tinygrad_rnn.autograd.generator import get_rng_state, manual_seed, set_rng_state
 from tinygrad_rnn.autograd.gradient import grad
@@ -115,10 +115,13 @@ from tinygrad_rnn.creation import (
 from tinygrad_rnn.debug import detect_anomaly, detect_mutation
 from tinygrad_rnn.drawing import to_dot
 from tinygrad_rnn.kernels.threads import get_num_threads, set_num_threads
+from tinygrad_rnn.pointwise import pointwise
 from tinygrad_rnn.scan import scan
 
 if typing.TYPE_CHECKING:
     from tinygrad_rnn import testing
+
+large.install()
 
 __version__ = "0.1.0"
 
@@ -194,6 +197,7 @@ __all__ = [
     "optim",
     "outer",
     "pad",
+    "pointwise",
     "power",
     "primitive",
     "prod",

@@ -141,6 +141,94 @@ def test_embedding_rows_are_drawn_from_the_normal_distribution(dtype):
     assert 3.2 < np.abs(weight).max() < 6
 
 
+@pytest.mark.parametrize("padding_idx", (2, -3))
+def test_embedding_of_padding_is_zero_and_is_not_learnt(padding_idx):
+    layer = tg.nn.Embedding(5, 3, padding_idx)
+    assert layer.padding_idx == 2 and not layer.weight.numpy()[2].any()
+    assert layer.weight.numpy()[[0, 1, 3, 4]].all()
+    y = layer([[2, 1], [2, 0]])
+    assert not y.numpy()[:, 0].any()
+    y.backward(tg.ones(2, 2, 3))
+    np.testing.assert_array_equal(layer.weight.grad.numpy().any(-1), [1, 1, 0, 0, 0])
+    layer.load_state_dict({"weight": np.ones((5, 3), np.float32)})
+    assert layer([2]).numpy().all()  # whatever the row is
+    assert repr(layer) == "Embedding(5, 3, padding_idx=2)"
+
+
+@pytest.mark.parametrize("padding_idx", (5, -6))
+def test_embedding_refuses_padding_outside_the_table(padding_idx):
+    message = rf"^Embedding: expected padding_idx in -5\.\.4, got {padding_idx}"
+    with pytest.raises(ValueError, match=message):
+        tg.nn.Embedding(5, 3, padding_idx)
+
+
+def test_embedding_gradient_of_many_ids_has_the_same_bits_for_any_threads(rng):
+    ids, g = rng.integers(0, 50, (40, 30)), rng.standard_normal((40, 30, 70)).astype("float32")
+    before, found = tg.get_num_threads(), []
+    weight = tg.zeros(50, 70, requires_grad=True)
+    try:
+        for threads in (1, 2, 4):
+            tg.set_num_threads(threads)
+            found.append(tg.grad(tg.embedding(ids, weight), weight, g)[0].numpy())
+    finally:
+        tg.set_num_threads(before)
+    expected = np.zeros((50, 70), np.float32)
+    np.add.at(expected, ids, g)
+    for d in found:
+        assert d.tobytes() == expected.tobytes()
+
+
+# LayerNorm
+
+
+@given(ts.shapes(max_side=3), st.integers(1, 9), DTYPES, SEEDS)
+def test_layer_norm_gives_mean_0_and_variance_1(lead, width, dtype, seed):
+    x = np.random.default_rng(seed).normal(3, 2, (*lead, width)).astype(dtype)
+    y = tg.nn.LayerNorm(width, eps=0.01, dtype=dtype)(tg.Tensor(x)).numpy()
+    wide = x.astype(np.float64)
+    variance = wide.var(-1, keepdims=True)
+    close(y, (wide - wide.mean(-1, keepdims=True)) / np.sqrt(variance + 0.01), dtype)
+    close(y.mean(-1), np.zeros(lead), dtype)
+
+
+def test_layer_norm_has_the_parameters_that_are_asked_for():
+    names = [
+        [n for n, _ in layer.named_parameters()]
+        for layer in (
+            tg.nn.LayerNorm(4),
+            tg.nn.LayerNorm(4, bias=False),
+            tg.nn.LayerNorm(4, elementwise_affine=False),
+        )
+    ]
+    assert names == [["weight", "bias"], ["weight"], []]
+    assert repr(tg.nn.LayerNorm(4)) == "LayerNorm(4, eps=1e-05, bias=True)"
+
+
+@pytest.mark.parametrize("bad", (np.nan, np.inf))
+def test_layer_norm_of_what_is_not_finite_spoils_its_own_row(bad):
+    x = np.arange(12.0).reshape(3, 4)
+    plain = tg.nn.layer_norm(tg.Tensor(x)).numpy()
+    x[1, 2] = bad
+    y = tg.nn.layer_norm(tg.Tensor(x)).numpy()
+    assert np.isnan(y[1]).all()
+    np.testing.assert_array_equal(y[[0, 2]], plain[[0, 2]])
+
+
+def test_layer_norm_of_equal_numbers_is_its_bias():
+    layer = tg.nn.LayerNorm(5)
+    layer.bias._data[...] = [1, 2, 3, 4, 5]
+    np.testing.assert_array_equal(layer(tg.full((2, 5), 7.0)).numpy(), [[1, 2, 3, 4, 5]] * 2)
+
+
+def test_layer_norm_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match=r"^LayerNorm: expected x of shape \(\.\.\., 4\), got"):
+        tg.nn.LayerNorm(4)(tg.zeros(2, 3))
+    with pytest.raises(TypeError, match=r"^LayerNorm: expected x of .* float32, got float64"):
+        tg.nn.LayerNorm(4)(tg.zeros(2, 4, dtype="float64"))
+    with pytest.raises(ValueError, match=r"^layer_norm: expected bias of shape \(3,\) for x"):
+        tg.nn.layer_norm(tg.zeros(2, 3), tg.zeros(3), tg.zeros(1))
+
+
 # Draws
 
 
@@ -175,6 +263,23 @@ def test_dropout_keeps_or_drops_every_entry(shape, p, dtype, seed):
     mask = np.where(y.numpy() == 0, 0, 1 / (1 - p)).astype(dtype)
     np.testing.assert_array_equal(y.numpy(), x.numpy() * mask, strict=True)
     np.testing.assert_array_equal(d.numpy(), g * mask, strict=True)
+
+
+def test_dropout_is_its_definition_bit_for_bit_also_where_it_is_not_finite():
+    values = np.array([1.5, -2.0, 0.0, -0.0, np.nan, np.inf, -np.inf, 1e38] * 9, np.float32)
+
+    def both():
+        x = tg.Tensor(values, requires_grad=True)
+        y = tg.nn.dropout(x, 0.3, rng=np.random.default_rng(1))
+        return y.numpy(), tg.grad(y, x, values[::-1].copy())[0].numpy()
+
+    with np.errstate(invalid="ignore", over="ignore"):
+        found = both()
+        with tg.definitions():
+            expected = both()
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+        np.testing.assert_array_equal(np.signbit(a), np.signbit(b))
 
 
 @pytest.mark.parametrize("p", (0.1, 0.5, 0.9))

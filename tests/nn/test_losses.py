@@ -1,5 +1,6 @@
 """cross_entropy: its values, its gradient, the places it leaves out, and its errors."""
 
+import contextlib
 import math
 
 import numpy as np
@@ -176,6 +177,57 @@ def test_targets_may_be_tensors_lists_or_small_integers_and_are_unchanged():
     np.testing.assert_array_equal(targets, [0, -100])
 
 
+def test_a_place_left_out_gets_no_gradient_whatever_its_scores():
+    x = tg.Tensor([[1.0, 2.0], [math.nan, math.inf]], requires_grad=True)
+    for mode in (contextlib.nullcontext(), tg.definitions()):
+        with mode, np.errstate(invalid="ignore"):
+            loss = cross_entropy(x, [0, -100], label_smoothing=0.1)
+            (d,) = tg.grad(loss, x)
+        assert math.isfinite(loss.item()) and d.numpy()[0].any() and not d.numpy()[1].any()
+
+
+# Smoothing and weights
+
+
+@given(problems(), st.floats(0, 1), st.integers(0, 2**32 - 1))
+def test_smoothing_spreads_a_share_of_the_target_by_weight(problem, smoothing, seed):
+    logits, targets = problem
+    weight = np.random.default_rng(seed).uniform(0.5, 2, logits.shape[-1]).astype(logits.dtype)
+    scores = np.log(softmax(logits.astype(np.float64)))
+    _, hot = by_hand(logits, targets)
+    counts = (targets != -100)[..., None]
+    goal = ((1 - smoothing) * hot + smoothing / logits.shape[-1] * counts) * weight
+    options = {"weight": weight, "label_smoothing": smoothing}
+    each = cross_entropy(tg.Tensor(logits), targets, reduction="none", **options)
+    near(each, -(goal * scores).sum(-1), rtol=1e-5, atol=1e-5)
+    if counts.any():
+        mean = cross_entropy(tg.Tensor(logits), targets, **options)
+        near(mean, -(goal * scores).sum() / (hot * weight).sum(), rtol=1e-5, atol=1e-5)
+
+
+def test_all_of_a_target_may_be_spread():
+    x = tg.Tensor([[3.0, 1.0, 0.0, 0.0]], requires_grad=True)
+    losses = [cross_entropy(x, [k], label_smoothing=1.0).item() for k in range(4)]
+    assert len(set(losses)) == 1
+    uniform = cross_entropy(tg.zeros(1, 4), [0], label_smoothing=1.0)
+    assert uniform.item() == pytest.approx(math.log(4)) and losses[0] > uniform.item()
+
+
+@pytest.mark.parametrize("dtype", ("float32", "float64"))
+def test_threads_change_no_bit(dtype, rng):
+    logits = rng.standard_normal((200, 1000)).astype(dtype)
+    targets, before, found = rng.integers(0, 1000, 200), tg.get_num_threads(), []
+    try:
+        for threads in (1, 2, 4):
+            tg.set_num_threads(threads)
+            x = tg.Tensor(logits, requires_grad=True)
+            loss = cross_entropy(x, targets, label_smoothing=0.1)
+            found.append((loss.item(), tg.grad(loss, x)[0].numpy().tobytes()))
+    finally:
+        tg.set_num_threads(before)
+    assert found[0] == found[1] == found[2]
+
+
 # What a user reads after a mistake
 
 X = tg.Tensor([[0.0, 1.0, 2.0], [1.0, 0.0, 0.0]])
@@ -207,6 +259,8 @@ BAD = {
         ValueError,
         r"reduction 'mean', 'sum' or 'none', got 'average'",
     ),
+    "smoothing": ((X, [0, 1]), {"label_smoothing": -0.1}, ValueError, r"\[0, 1\], got -0.1"),
+    "weight": ((X, [0, 1]), {"weight": [1.0, 2.0]}, ValueError, r"each of 3 classes, .* \(2,\)"),
     "list of logits": (([[1.0, 2.0]], [0]), {}, TypeError, r"a floating-point Tensor .*; convert"),
     "integer logits": ((tg.Tensor([[1, 2]]), [0]), {}, TypeError, r"a floating-point Tensor"),
     "one logit": ((tg.Tensor(1.0), 0), {}, TypeError, r"a floating-point Tensor \(\.\.\., V\)"),

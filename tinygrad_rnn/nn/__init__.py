@@ -1,28 +1,91 @@
 """Layers, losses and initialisers, with PyTorch's names and shapes."""
 
 from tinygrad_rnn.nn import cells, init
+from tinygrad_rnn.nn.attention import AdditiveAttention, DotAttention, GeneralAttention
+from tinygrad_rnn.nn.connections import Dense, Highway, Residual, Skip
+from tinygrad_rnn.nn.containers import ModuleDict, ModuleList, Sequential
 from tinygrad_rnn.nn.layers import Dropout, Embedding, Linear, dropout
 from tinygrad_rnn.nn.losses import cross_entropy
 from tinygrad_rnn.nn.module import Module, Parameter
+from tinygrad_rnn.nn.normalization import LayerNorm, layer_norm
 from tinygrad_rnn.nn.one_step import GRUCell, LSTMCell, RNNCell
+from tinygrad_rnn.nn.output_losses import linear_cross_entropy
+from tinygrad_rnn.nn.pointwise_losses import (
+    binary_cross_entropy_with_logits,
+    hinge_embedding_loss,
+    l1_loss,
+    mse_loss,
+    multi_margin_loss,
+    nll_loss,
+)
 from tinygrad_rnn.nn.recurrent import Recurrent
+from tinygrad_rnn.nn.regularisation import (
+    EmbeddingDropout,
+    LockedDropout,
+    WordDropout,
+    activation_penalty,
+    temporal_activation_penalty,
+)
 from tinygrad_rnn.nn.rnn import GRU, LSTM, RNN
+from tinygrad_rnn.nn.sampling import probabilities, sample
+from tinygrad_rnn.nn.sequences import (
+    TBPTT,
+    Batches,
+    detached,
+    pad_sequence,
+    restarted,
+    sequence_mask,
+)
+from tinygrad_rnn.nn.summary import summary
 
 __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "TBPTT",
+    "AdditiveAttention",
+    "Batches",
+    "Dense",
+    "DotAttention",
     "Dropout",
     "Embedding",
+    "EmbeddingDropout",
     "GRUCell",
+    "GeneralAttention",
+    "Highway",
     "LSTMCell",
+    "LayerNorm",
     "Linear",
+    "LockedDropout",
     "Module",
+    "ModuleDict",
+    "ModuleList",
     "Parameter",
     "RNNCell",
     "Recurrent",
+    "Residual",
+    "Sequential",
+    "Skip",
+    "WordDropout",
+    "activation_penalty",
+    "binary_cross_entropy_with_logits",
     "cells",
     "cross_entropy",
+    "detached",
     "dropout",
+    "hinge_embedding_loss",
     "init",
+    "l1_loss",
+    "layer_norm",
+    "linear_cross_entropy",
+    "mse_loss",
+    "multi_margin_loss",
+    "nll_loss",
+    "pad_sequence",
+    "probabilities",
+    "restarted",
+    "sample",
+    "sequence_mask",
+    "summary",
+    "temporal_activation_penalty",
 ]

@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from tinygrad_rnn.autograd.fused import fused
 from tinygrad_rnn.autograd.generator import default_rng
-from tinygrad_rnn.autograd.graph import Array
+from tinygrad_rnn.autograd.graph import Array, unwrap
+from tinygrad_rnn.autograd.ops.elementwise import where
 from tinygrad_rnn.autograd.ops.index import embedding
 from tinygrad_rnn.autograd.ops.linalg import linear
 from tinygrad_rnn.autograd.tensor import Tensor
@@ -66,6 +68,8 @@ class Embedding(Module):
     Args:
         num_embeddings: ids, V.
         embedding_dim: features of a row, E.
+        padding_idx: an id whose row is zero at first and gets no gradient; counted from the end if
+            negative.
 
     Shapes:
         ids (...) integers in 0..V-1  ->  (..., E);  weight (V, E)
@@ -73,6 +77,7 @@ class Embedding(Module):
     Raises:
         IndexError: if an id is outside 0..V-1.
         TypeError: if the ids are no integers.
+        ValueError: if there is no row `padding_idx`.
 
     >>> import tinygrad_rnn as tg
     >>> tg.nn.Embedding(10, 4)([[1, 2, 3]]).shape
@@ -83,18 +88,31 @@ class Embedding(Module):
         self,
         num_embeddings: int,
         embedding_dim: int,
+        padding_idx: int | None = None,
         *,
         dtype: Any = np.float32,
         rng: np.random.Generator | None = None,
     ) -> None:
+        if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
+            raise ValueError(
+                f"Embedding: expected padding_idx in {-num_embeddings}..{num_embeddings - 1}, "
+                f"got {padding_idx}"
+            )
+        self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
         self.weight = init.normal(num_embeddings, embedding_dim, rng=rng, dtype=dtype)
+        if self.padding_idx is not None:
+            self.weight._data[self.padding_idx] = 0.0
 
     def __call__(self, ids: Any) -> Tensor:
         output: Tensor = embedding(ids, self.weight)
+        if self.padding_idx is not None:
+            padding = np.expand_dims(np.asarray(unwrap(ids)) == self.padding_idx, -1)
+            output = where(padding, unwrap(output), output)
         return output
 
     def extra_repr(self) -> str:
-        return ", ".join(map(str, self.weight.shape))
+        padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
+        return ", ".join(map(str, self.weight.shape)) + padding
 
 
 def check_share(where: str, name: str, p: float) -> float:
@@ -104,6 +122,26 @@ def check_share(where: str, name: str, p: float) -> float:
             f"{where}: expected {name} in [0, 1), got {p}; it is the share that is dropped"
         )
     return p
+
+
+def _scaled(x: np.ndarray, kept: np.ndarray, scale: float) -> np.ndarray:
+    y: np.ndarray = np.multiply(x, kept)
+    y *= x.dtype.type(scale)
+    return y
+
+
+def _forward(x: np.ndarray, *, kept: np.ndarray, scale: float) -> tuple[np.ndarray, Any]:
+    return _scaled(x, kept, scale), (kept, scale)
+
+
+def _backward(saved: Any, g: np.ndarray) -> tuple[np.ndarray]:
+    return (_scaled(g, *saved),)
+
+
+@fused(_forward, _backward)
+def masked(x: Array, *, kept: np.ndarray, scale: float) -> Array:
+    """x·scale where it is kept, else 0·x: one byte of each entry is kept for the way back."""
+    return x * (kept * x.dtype.type(scale))
 
 
 def dropout(
@@ -136,7 +174,9 @@ def dropout(
     if not (training and p):
         return x
     kept = default_rng(rng).random(x.shape, dtype=np.float32) >= p
-    return x * (kept * x.dtype.type(1 / (1 - p)))
+    plain = type(unwrap(x)) is np.ndarray  # no symbol of a trace
+    op = masked if plain else masked.definition
+    return op(x, kept=kept, scale=1 / (1 - p))
 
 
 class Dropout(Module):

@@ -1,0 +1,1 @@
+"""Kernels on rows, dealt to threads: losses over classes, normalisation, masks, rows of a table."""

@@ -1,0 +1,177 @@
+"""Compiling kernels on rows, and dealing rows to threads.
+
+A kernel is a function of a table of 64-bit integers, whose fields have names, and of the first and
+the last row (or block of rows) that it is to do.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import struct
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from tinygrad_rnn.kernels import cache, threads
+from tinygrad_rnn.kernels.emit import Emitter, Module, Word
+from tinygrad_rnn.kernels.gemm import product as gemm
+from tinygrad_rnn.kernels.machine import Library, lanes_of
+from tinygrad_rnn.kernels.pointwise.lanes import Lane
+
+WORTH = 1 << 16  # elements below which one thread does all
+
+
+class Kernels:
+    """Functions that are written and compiled together.
+
+    Args:
+        what: what they do, for messages and for the cache.
+        fields: of the table of each function.
+        write: writes them into a module.
+        products: whether they call `gemm.product`.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        fields: Mapping[str, str],
+        write: Callable[[Module], None],
+        products: bool = False,
+    ) -> None:
+        self.what, self.write, self.products = what, write, products
+        self.fields = {name: names.split() for name, names in fields.items()}
+        self._compiled = functools.cache(self._compile)
+
+    def ready(self, dtype: np.dtype) -> bool:
+        """Whether they can run here; if not, that is said once, or raised in strict mode."""
+        if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0") or dtype.char not in "fd":
+            return False
+        return self._compiled(dtype, lanes_of(dtype)) is not None
+
+    def _compile(self, dtype: np.dtype, lanes: int) -> dict[str, Callable[..., None]] | None:
+        def code() -> bytes:
+            module = Module(dtype)
+            self.write(module)
+            return module.compiled()
+
+        try:
+            symbols = gemm.library(dtype).addresses if self.products else None
+            made = cache.object_code(self.what, f"{self.what} {dtype}", code)
+            library = Library(made, list(self.fields), symbols)
+            return {name: library.function(name, 3) for name in self.fields}
+        except Exception as error:
+            if os.environ.get("TINYGRAD_RNN_STRICT") == "1":
+                raise
+            warnings.warn(
+                f"{self.what}: runs by its definition, without a compiled kernel: {error}",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+            return None
+
+    def call(self, name: str, dtype: np.dtype, **fields: int) -> Callable[[int, int], None]:
+        """One of them with its table: it takes the first and the last row."""
+        compiled = self._compiled(dtype, lanes_of(dtype))
+        assert compiled is not None
+        words = [fields[field] for field in self.fields[name]]
+        return functools.partial(compiled[name], struct.pack(f"{len(words)}q", *words))
+
+    @contextmanager
+    def written(
+        self, module: Module, name: str
+    ) -> Iterator[tuple[Emitter, SimpleNamespace, Word, Word]]:
+        """Write one of them: with an emitter, the table's fields, the first and the last row."""
+        with module.function(name, ["table", "start", "stop"]) as (e, (table, start, stop)):
+            words = [e.read(table + 8 * k) for k in range(len(self.fields[name]))]
+            fields = dict(zip(self.fields[name], words, strict=True))
+            yield e, SimpleNamespace(**fields), start, stop
+
+
+def dealt(call: Callable[[int, int], None], count: int, work: int) -> None:
+    """Call a kernel for 0..count, dealt to threads if the work, in elements, is worth it."""
+    ways = threads.get_num_threads() if work > WORTH else 1
+    shares = threads.shares(count, ways)
+    threads.run([functools.partial(call, *share) for share in shares])
+
+
+def vectors(e: Emitter, width: Word) -> Iterator[tuple[Word, Any]]:
+    """The code of its block for each vector of a row: where it is, in bytes, and a mask or None."""
+    whole = width // e.lanes * e.lanes
+    with e.loop(0, whole, e.lanes) as column:
+        yield column * e.size, None
+    with e.when(whole < width):
+        yield whole * e.size, e.mask(width - whole)
+
+
+class Running:
+    """A vector that loops change."""
+
+    def __init__(self, e: Emitter, number: float) -> None:
+        self.e = e
+        with e.builder.goto_entry_block():
+            self.place = e.builder.alloca(e.module.vector)
+        self.set(Lane.filled(e, number))
+
+    def get(self) -> Lane:
+        return Lane(self.e, self.e.builder.load(self.place, typ=self.e.module.vector))
+
+    def set(self, lane: Lane) -> None:
+        self.e.builder.store(lane.value, self.place)
+
+    def add(self, lane: Lane, mask: Any = None) -> None:
+        """Add the lanes within the mask."""
+        kept = lane if mask is None else Lane(self.e, mask).select(lane, 0.0)
+        self.set(self.get() + kept)
+
+
+def folded(lane: Lane, join: Callable[[Lane, Lane], Lane]) -> Lane:
+    """All lanes joined, in halves, in every lane."""
+    from llvmlite import ir
+
+    e, half = lane.emitter, lane.emitter.lanes // 2
+    while half:
+        order = [(k + half) % e.lanes for k in range(e.lanes)]
+        places = ir.Constant(ir.VectorType(ir.IntType(32), e.lanes), order)
+        turned = e.builder.shuffle_vector(lane.value, lane.value, places)
+        lane, half = join(lane, Lane(e, turned)), half // 2
+    return lane
+
+
+def spread(e: Emitter, number: Word) -> Lane:
+    """A whole number in every lane, as integers as wide as the module's numbers."""
+    from llvmlite import ir
+
+    kind = ir.VectorType(e.module.bits, e.lanes)
+    whole = number.value
+    if e.size < 8:
+        whole = e.builder.trunc(whole, e.module.bits)
+    wide = e.builder.insert_element(ir.Constant(kind, ir.Undefined), whole, ir.IntType(32)(0))
+    return Lane(e, e.shuffled(wide, kind))
+
+
+def splat(e: Emitter, address: Word) -> Lane:
+    """One element from memory, in every lane."""
+    return Lane(e, e.splat(address))
+
+
+def first_lane(e: Emitter, address: Word, lane: Lane) -> None:
+    """Write lane 0 to memory."""
+    from llvmlite import ir
+
+    value = e.builder.extract_element(lane.value, ir.IntType(32)(0))
+    e.builder.store(value, e.pointer(address), align=e.size)
+
+
+def at(array: np.ndarray | None) -> int:
+    """Where an array's memory begins; 0 for none."""
+    return 0 if array is None else int(array.ctypes.data)
+
+
+def lines(array: np.ndarray) -> np.ndarray:
+    """A matrix whose rows are contiguous."""
+    return array if array.strides[1] == array.itemsize else np.ascontiguousarray(array)
