@@ -2,32 +2,95 @@
 
     python docs/tables.py
 
-Between the markers of docs/zoo/NAME.md comes a row for every zoo/results/NAME-*.json, each the
+Between the markers of docs/zoo/NAME.md come rows for every zoo/results/NAME-*.json, each the
 result.json of a run; between those of docs/performance.md, what the benchmark NAME last printed
 into benchmarks/results/NAME.txt.
 """
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLE = re.compile(r"(<!-- table of: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 OUTPUT = re.compile(r"(<!-- output of: (\w+) -->\n).*?(<!-- end of output -->)", re.DOTALL)
-HEADS = ("text", "seed", "unigrams", "bigrams", "validation", "minutes", "characters/s", "command")
+Rows = list[list[str]]
 
 
-def row(path: Path) -> list[str]:
-    run = json.loads(path.read_text(encoding="utf-8"))
-    losses = (f"{run['nats per character'][name]:.4f}" for name in HEADS[2:5])
-    minutes, rate = f"{run['minutes of training']:.1f}", f"{run['characters per second']:,.0f}"
-    command = f"`{run['command']}`"
-    return [run["text"]["name"], str(run["recipe"]["seed"]), *losses, minutes, rate, command]
+def char_lm(runs: list[Any]) -> Rows:
+    losses = ["unigrams", "bigrams", "validation"]
+    rows = [["text", "seed", *losses, "minutes", "characters/s", "command"]]
+    for run in runs:
+        found = (f"{run['nats per character'][name]:.4f}" for name in losses)
+        minutes, rate = f"{run['minutes of training']:.1f}", f"{run['characters per second']:,.0f}"
+        rows.append([*name_and_seed(run), *found, minutes, rate, f"`{run['command']}`"])
+    return rows
+
+
+def name_and_seed(run: Any) -> list[str]:
+    return [run["text"]["name"], str(run["recipe"]["seed"])]
+
+
+def last_part(run: Any) -> str:
+    """What a run is judged by: the test part, or the validation part of a text that has none."""
+    return str(list(run["text"]["tokens"])[-1])
+
+
+def ngram_lm(runs: list[Any]) -> Rows:
+    """Perplexity on the last part of each text, a column for each n, and the memory."""
+    orders = runs[0]["recipe"]["orders"]
+    rows = [["text", "method", *(f"n = {n}" for n in orders)]]
+    for run in runs:
+        name, part = f"{run['text']['name']}, {run['recipe']['unit']}s", last_part(run)
+        found = {(row["method"], row["n"]): row for row in run["perplexities"]}
+        for method in run["recipe"]["methods"]:
+            cells = (found[method, n][part] for n in orders)
+            rows.append([name, method, *("∞" if p is None else f"{p:.2f}" for p in cells)])
+        memory = (f"{found['kneser-ney', n]['bytes'] / 1e6:.2f} MB" for n in orders)
+        rows.append([name, "memory of kneser-ney", *memory])
+    return rows
+
+
+def ngram_lm_runs(runs: list[Any]) -> Rows:
+    heads = ["text", "judged by", "tokens", "to predict", "unknown", "MB while counting"]
+    rows = [[*heads, "minutes", "seed", "command"]]
+    for run in runs:
+        text, part = run["text"], last_part(run)
+        unknown = f"{100 * text['unknown'].get(part, 0):.1f} %"
+        cells = [part, f"{text['tokens'][part]:,}", f"{text['vocabulary']:,}", unknown]
+        cells += [f"{run['bytes_while_counting'] / 1e6:.0f}", f"{run['minutes']:.1f}"]
+        rows.append([text["name"], *cells, str(run["recipe"]["seed"]), f"`{run['command']}`"])
+    return rows
+
+
+def fixed_window_lm(runs: list[Any]) -> Rows:
+    """Perplexities of each window, and of the Kneser-Ney model that sees as many tokens."""
+    heads = ["text", "seed", "m", "parameters", "training", "validation", "test"]
+    rows = [[*heads, "Kneser-Ney, n = m + 1", "minutes", "command"]]
+    for run in runs:
+        for row in run["perplexities"]:
+            part, command = last_part(run), f"`{run['command']}`"
+            cells = [f"{row['window']}", f"{row['parameters']:,}"]
+            found = [row["training"], row["validation"], row.get("test"), row[f"kneser-ney {part}"]]
+            cells += ["" if p is None else f"{p:.2f}" for p in found]
+            rows.append([*name_and_seed(run), *cells, f"{row['minutes']:.1f}", command])
+    return rows
+
+
+TABLES: dict[str, Callable[[list[Any]], Rows]] = {
+    "char_lm": char_lm,
+    "ngram_lm": ngram_lm,
+    "ngram_lm_runs": ngram_lm_runs,
+    "fixed_window_lm": fixed_window_lm,
+}
 
 
 def table(name: str) -> str:
-    rows = [row(path) for path in sorted((ROOT / "zoo/results").glob(f"{name}-*.json"))]
-    lines = [HEADS, ["---"] * len(HEADS), *rows]
+    paths = sorted((ROOT / "zoo/results").glob(f"{name.removesuffix('_runs')}-*.json"))
+    head, *rows = TABLES[name]([json.loads(path.read_text(encoding="utf-8")) for path in paths])
+    lines = [head, ["---"] * len(head), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 

@@ -4,13 +4,16 @@ Two names need no file: `stdlib` is the source of Python's own standard library,
 that runs Python; `tiny-shakespeare` is Karpathy's 1.1 MB of plays, downloaded once.
 """
 
+import gzip
 import hashlib
 import importlib
 import os
 import re
 import sys
 import sysconfig
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,7 +69,7 @@ KNOWN = {
 }
 
 
-def load_text(name_or_path: str | os.PathLike[str]) -> Text:
+def load_text(name_or_path: str | os.PathLike[str], others: Sequence[str] = ()) -> Text:
     """The text of that name, or in the file at that path.
 
     Args:
@@ -74,6 +77,7 @@ def load_text(name_or_path: str | os.PathLike[str]) -> Text:
             TINYGRAD_RNN_DATA names, then in the user's cache, else downloaded into that cache;
             or the path of a UTF-8 file (`./stdlib` is a path). A byte order mark is dropped and
             every kind of line end becomes a newline.
+        others: names that the caller answers to besides, for the message.
 
     Raises:
         DataError: if there is no such text, or it is empty, damaged or not UTF-8.
@@ -86,9 +90,15 @@ def load_text(name_or_path: str | os.PathLike[str]) -> Text:
     if name == "stdlib":
         return stdlib()
     if name in KNOWN:
-        path = _find(name)
-        return Text(name, _decode(_verified(path, KNOWN[name]), path), KNOWN[name].url)
-    return Text(name, _decode(_read(name), name), name)
+        return Text(name, published(name, KNOWN[name]), KNOWN[name].url)
+    return Text(name, _decode(_read(name, others), name), name)
+
+
+def published(name: str, known: Known) -> str:
+    """The text of a published file, from the folder of data sets (there perhaps with .gz behind its
+    name), the user's cache or the network; DataError if it cannot be had or is another one."""
+    path = _find(name, known)
+    return _decode(_verified(path, known), path)
 
 
 def stdlib(length: int = STDLIB_LENGTH) -> Text:
@@ -123,22 +133,23 @@ def _modules(root: str) -> Iterator[str]:
                 yield Path(folder, file).relative_to(root).as_posix()
 
 
-def _find(name: str) -> str:
+def _find(name: str, known: Known) -> str:
     """Path of a known set, which is downloaded if it is nowhere on this machine."""
     folder = os.environ.get(FOLDER_VARIABLE)
     if not folder:
-        return _fetch(name)
+        return _fetch(name, known)
     if not os.path.isdir(folder):
         raise DataError(
             f"{FOLDER_VARIABLE}: expected a folder of data sets, got {folder!r}; "
             "correct or unset the variable"
         )
-    path = os.path.join(folder, *KNOWN[name].file.split("/"))
-    return path if os.path.exists(path) else _fetch(name)
+    path = os.path.join(folder, *known.file.split("/"))
+    found = next((p for p in (path, f"{path}.gz") if os.path.exists(p)), None)
+    return found or _fetch(name, known)
 
 
-def _fetch(name: str) -> str:
-    known, pooch = KNOWN[name], _pooch()
+def _fetch(name: str, known: Known) -> str:
+    pooch = _pooch()
     cache = os.fspath(pooch.os_cache("tinygrad_rnn"))
     store = pooch.create(
         path=cache,
@@ -171,6 +182,9 @@ def _pooch() -> Any:
 
 def _verified(path: str, known: Known) -> bytes:
     data = _read(path)
+    if path.endswith(".gz"):
+        with suppress(OSError, EOFError, zlib.error):  # what is damaged has another checksum
+            data = gzip.decompress(data)
     digest = hashlib.sha256(data).hexdigest()
     if digest != known.sha256:
         raise DataError(
@@ -180,13 +194,13 @@ def _verified(path: str, known: Known) -> bytes:
     return data
 
 
-def _read(path: str) -> bytes:
+def _read(path: str, others: Sequence[str] = ()) -> bytes:
     try:
         with open(path, "rb") as file:
             return file.read()
     except (OSError, ValueError) as error:
         got = "a folder" if os.path.isdir(path) else getattr(error, "strerror", None) or error
-        names = ", ".join(["stdlib", *KNOWN])
+        names = ", ".join(["stdlib", *KNOWN, *others])
         raise DataError(
             f"load_text: expected the path of a text file or one of {names}, got {path!r}: {got}"
         ) from None

@@ -1,0 +1,487 @@
+"""Neural language model of a fixed window: the next token from the m tokens before it.
+
+    python -m zoo.fixed_window_lm                          # words, on Python's own help topics
+    python -m zoo.fixed_window_lm --data ptb --windows 4   # a named set; any other text by path
+    python -m zoo.fixed_window_lm --resume                 # go on where Ctrl-C stopped it
+    python -m zoo.fixed_window_lm --sample 100             # write, with the last window's model
+
+    e = [E[x_{t-m}]; ...; E[x_{t-1}]];  h = tanh(W e + b_1);  ŷ_t = softmax(U h + b_2 [+ D e])
+    J = (1/T) Σ_t -log ŷ_t[x_t];  perplexity = exp J
+
+No counts are stored and none is missing: what is alike in E is predicted alike. But W grows with
+the window, each place in the window has weights of its own, and what lies before it is lost. One
+model for each of --windows; with --direct the embeddings are connected to the output too (D).
+Adam, clipped gradients, a learning rate that falls along a cosine, dropout on h.
+
+Tokens, sentences and parts of the text are those of zoo.ngram_lm: the window does not reach beyond
+<s>, every word and <eos> counts. Beside each model stands the Kneser-Ney model of the same context.
+
+Expect the perplexity to fall as the window grows, steeply from 1 to 2 and little after 4: on ptb
+from TODO to TODO (test), where words by their frequency alone get 639.
+
+Bengio, Ducharme, Vincent & Janvin (2003), A Neural Probabilistic Language Model, §2.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import math
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from tqdm import tqdm
+
+import tinygrad_rnn as tg
+from tinygrad_rnn import nn, optim, saving
+from zoo import ngrams
+from zoo.arguments import between, png, typed
+from zoo.corpora import ABOUT_DATA, load_parts
+from zoo.counts import count
+from zoo.datasets import Ids
+from zoo.interrupt import Interrupt
+from zoo.recipes import add_options, given, once, refuse_change, shown
+from zoo.runs import Stopped, last_folder, log, new_folder, plain, write_result
+from zoo.tokens import UNITS, Tokens, depths
+
+NAME = "fixed_window_lm"
+GLANCE = 10_000  # tokens of the validation part that the curve looks at
+SAVE_SECONDS = 30.0
+DIVERGED = 100.0  # nats per token; guessing costs log V, about 9
+SMALL = 0.05  # deviation of the first embeddings: words that are rarely read stay alike
+CHECKPOINT = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides the result, with the text."""
+
+    unit: Annotated[str, "what a token is"] = "word"
+    windows: Annotated[tuple[int, ...], "tokens that are seen, m, a model each"] = (1, 2, 3, 4, 5)
+    embedding: Annotated[int, "features of a token, E"] = 64
+    hidden: Annotated[int, "units, H"] = 128
+    direct: Annotated[bool, "connect the embeddings to the output too"] = False
+    batch: Annotated[int, "examples in an update, B"] = 256
+    epochs: Annotated[int, "times that the text is read"] = 4
+    lr: Annotated[float, "learning rate at its highest"] = 4e-3
+    clip: Annotated[float, "largest norm of the gradient"] = 1.0
+    dropout: Annotated[float, "share of h that is dropped in training"] = 0.3
+    vocabulary: Annotated[int, "words at most, the most frequent"] = 10**6
+    least: Annotated[int, "times that a word must occur"] = 2
+    seed: Annotated[int, "of the first weights, the order and what is drawn"] = 0
+
+
+RECIPES = {
+    "ptb": {"least": 1, "batch": 512, "epochs": 2, "lr": 3e-3, "dropout": 0.1}
+}  # others: as above
+
+
+class WindowLM(nn.Module):
+    """Embeddings side by side, a hidden layer, a score for every token but `<s>`."""
+
+    def __init__(self, tokens: int, window: int, recipe: Recipe, rng: np.random.Generator) -> None:
+        width = window * recipe.embedding
+        self.embedding = nn.Embedding(tokens, recipe.embedding, rng=rng)
+        self.embedding.weight = nn.init.normal(tokens, recipe.embedding, rng=rng, std=SMALL)
+        self.hidden = nn.Linear(width, recipe.hidden, rng=rng)
+        self.output = nn.Linear(recipe.hidden, tokens - 1, rng=rng)
+        if recipe.direct:
+            self.direct = nn.Linear(width, tokens - 1, bias=False, rng=rng)
+
+    def __call__(
+        self, seen: Ids, dropout: float = 0.0, rng: np.random.Generator | None = None
+    ) -> tg.Tensor:
+        e = self.embedding(seen).reshape(len(seen), -1)  # seen (B, m), e (B, m·E)
+        h = nn.dropout(tg.tanh(self.hidden(e)), dropout, rng=rng)
+        scores: tg.Tensor = self.output(h)
+        return scores + self.direct(e) if hasattr(self, "direct") else scores  # (B, V)
+
+    @property
+    def size(self) -> int:
+        return sum(math.prod(p.shape) for p in self.parameters())
+
+
+def windows(ids: Ids, m: int) -> tuple[Ids, Ids]:
+    """(N, m) the tokens before each token that is predicted, `<s>` beyond its sentence's start, and
+    (N,) its class: its number less 1.
+
+    >>> windows(np.array([0, 3, 2, 0, 4]), 2)[0].tolist()
+    [[0, 0], [0, 3], [0, 0]]
+    """
+    at = np.flatnonzero(ids)
+    depth = depths(ids)[at]
+    seen = [np.where(depth >= j, ids[np.maximum(at - j, 0)], 0) for j in range(m, 0, -1)]
+    return np.stack(seen, axis=1), ids[at] - 1
+
+
+# Training
+
+
+@dataclass
+class Run:
+    """Everything that a resumed training needs: numbers and names here, arrays below."""
+
+    recipe: Recipe
+    command: str  # that began it
+    data: str  # the text's name
+    digest: str  # and its SHA-256
+    results: list[dict[str, Any]] = field(default_factory=list)  # of the windows that are done
+    update: int = 0  # of the present window
+    read: int = 0  # tokens
+    seconds: float = 0.0  # spent training
+
+    def begin(self, tokens: Tokens) -> None:
+        """A new model, of the next window."""
+        self.tokens, recipe = tokens, self.recipe
+        rng = np.random.default_rng((recipe.seed, self.window))
+        self.model = WindowLM(len(tokens), self.window, recipe, rng)
+        self.optimizer = optim.Adam(self.model.parameters(), lr=recipe.lr)
+        self.update, self.read, self.seconds = 0, 0, 0.0
+        self.recent: list[float] = []  # losses since the last point of the curve
+        if not self.results:
+            self.curve: list[list[float]] = []  # window, update, nats/token, validation
+
+    @property
+    def done(self) -> bool:
+        return len(self.results) == len(self.recipe.windows)
+
+    @property
+    def window(self) -> int:
+        return self.recipe.windows[min(len(self.results), len(self.recipe.windows) - 1)]
+
+
+def learning_rate(recipe: Recipe, update: int, updates: int) -> float:
+    """Rises over the first 50 updates, then falls along a cosine to 2 %."""
+    fall = 0.5 * (1 + math.cos(math.pi * update / updates))
+    return recipe.lr * min(1.0, (update + 1) / 50) * (0.02 + 0.98 * fall)
+
+
+def train_step(run: Run, seen: Ids, targets: Ids, updates: int) -> float:
+    """One update on B examples; the mean loss before it, in nats."""
+    start, recipe = time.monotonic(), run.recipe
+    rng = np.random.default_rng((recipe.seed, run.window, run.update))
+    loss = nn.cross_entropy(run.model(seen, recipe.dropout, rng), targets)
+    run.model.zero_grad()
+    loss.backward()
+    norm = optim.clip_grad_norm_(run.model.parameters(), recipe.clip)
+    refuse_divergence(run, float(loss.item()), norm)
+    run.optimizer.lr = learning_rate(recipe, run.update, updates)
+    run.optimizer.step()
+    run.update += 1
+    run.read += len(targets)
+    run.seconds += time.monotonic() - start
+    return float(loss.item())
+
+
+def refuse_divergence(run: Run, loss: float, norm: float = 0.0) -> None:
+    if not (loss < DIVERGED and math.isfinite(norm)):
+        got = f"a gradient of norm {norm}" if loss < DIVERGED else f"a loss of {loss:g}"
+        raise ValueError(
+            f"window {run.window}, update {run.update + 1}: expected a finite gradient and a loss "
+            f"below {DIVERGED:g} nats/token, got {got}; start anew with a lower --lr and another "
+            "--out (what was saved stays)"
+        )
+
+
+def evaluate(model: WindowLM, examples: tuple[Ids, Ids], interrupt: Interrupt) -> float:
+    """Mean loss, in nats per token."""
+    (seen, targets), total = examples, 0.0
+    with tg.no_grad():
+        for k in range(0, len(targets), 1024):
+            if interrupt.requested:
+                raise Stopped
+            here = slice(k, k + 1024)
+            total += nn.cross_entropy(model(seen[here]), targets[here], reduction="sum").item()
+    return total / len(targets)
+
+
+def order(recipe: Recipe, epoch: int, examples: int) -> Ids:
+    """The examples as they are read in an epoch: the same for every window, and after a stop."""
+    return np.random.default_rng((recipe.seed, epoch)).permutation(examples)
+
+
+def train(run: Run, parts: dict[str, Ids], folder: Path, interrupt: Interrupt) -> None:
+    """Update until the present window's model is done; look at it and save now and then."""
+    recipe, saved = run.recipe, time.monotonic()
+    seen, targets = windows(parts["train"], run.window)
+    asked, answers = windows(parts["validation"], run.window)
+    glance = asked[:GLANCE], answers[:GLANCE]
+    pieces = math.ceil(len(targets) / recipe.batch)  # updates in an epoch
+    updates = recipe.epochs * pieces
+    every, now = math.ceil(updates / 10), order(recipe, run.update // pieces, len(targets))
+    with tqdm(total=updates, initial=run.update, unit="update", dynamic_ncols=True) as bar:
+        bar.mininterval = 0.1 if sys.stderr.isatty() else 10.0
+        while True:
+            if run.recent and (run.update % every == 0 or run.update == updates):
+                point(run, evaluate(run.model, glance, interrupt), folder)
+            if run.update == updates:
+                return
+            epoch, piece = divmod(run.update, pieces)
+            if piece == 0:
+                now = order(recipe, epoch, len(targets))
+            here = now[piece * recipe.batch : (piece + 1) * recipe.batch]
+            run.recent.append(train_step(run, seen[here], targets[here], updates))
+            bar.set_postfix_str(progress(run), refresh=False)
+            bar.update()
+            if interrupt.requested:
+                raise Stopped
+            if time.monotonic() - saved > SAVE_SECONDS:
+                save(run, folder)
+                saved = time.monotonic()
+
+
+def point(run: Run, validation: float, folder: Path) -> None:
+    """One more point of the curve."""
+    refuse_divergence(run, validation)
+    nats = float(np.mean(run.recent))
+    log(folder, window=run.window, update=run.update, training=nats, validation=validation)
+    run.curve.append([run.window, run.update, nats, validation])
+    run.recent.clear()
+
+
+def progress(run: Run) -> str:
+    loss, mean, rate = run.recent[-1], np.mean(run.recent), run.read / run.seconds
+    return f"window {run.window}, loss {loss:.3f}, {mean:.3f} nats/token, {rate:,.0f} tokens/s"
+
+
+def sweep(run: Run, parts: dict[str, Ids], folder: Path, interrupt: Interrupt) -> None:
+    """A model for every window that is not done yet."""
+    tables = count(parts["train"], len(run.tokens), max(run.recipe.windows) + 1)
+    while not run.done:
+        train(run, parts, folder, interrupt)
+        m = run.window
+        found: dict[str, Any] = {"window": m, "parameters": run.model.size}
+        counting = ngrams.kneser_ney(tables[: m + 1])
+        for part in list(parts)[1:]:
+            nats = evaluate(run.model, windows(parts[part], m), interrupt)
+            found[part] = math.exp(nats)
+            found[f"kneser-ney {part}"] = ngrams.perplexity(counting.losses(parts[part]))
+        found |= {"training": math.exp(run.curve[-1][2]), "minutes": run.seconds / 60}
+        run.results.append(found | {"tokens per second": run.read / run.seconds})
+        log(folder, **run.results[-1])
+        if not run.done:
+            run.begin(run.tokens)
+        save(run, folder)
+
+
+# Checkpoints
+
+
+def save(run: Run, folder: Path) -> None:
+    arrays = {f"model.{n}": a for n, a in run.model.state_dict().items()}
+    arrays |= {f"optimizer.{n}": a for n, a in run.optimizer.state_dict().items()}
+    arrays |= {"curve": np.reshape(run.curve, (-1, 4)), "recent": np.array(run.recent)}
+    arrays["tokens"] = np.frombuffer("\0".join(run.tokens.names).encode(), np.uint8)
+    saving.save(folder / CHECKPOINT, arrays, plain({"script": NAME, **asdict(run)}))
+
+
+def restore(folder: Path) -> Run:
+    arrays, state = saving.load(folder / CHECKPOINT)
+
+    def group(name: str) -> dict[str, np.ndarray]:
+        return {n.removeprefix(name): a for n, a in arrays.items() if n.startswith(name)}
+
+    try:
+        if (script := state.pop("script", None)) != NAME:
+            raise ValueError(f"one of {script}")
+        recipe = Recipe(**state["recipe"] | {"windows": tuple(state["recipe"]["windows"])})
+        run = Run(**state | {"recipe": recipe})
+        run.begin(Tokens(recipe.unit, arrays["tokens"].tobytes().decode().split("\0")))
+        run.update, run.read, run.seconds = (state[n] for n in ("update", "read", "seconds"))
+        run.model.load_state_dict(group("model."))
+        run.optimizer.load_state_dict(group("optimizer."))
+        run.curve, run.recent = arrays["curve"].tolist(), arrays["recent"].tolist()
+    except (KeyError, TypeError, ValueError) as error:
+        raise saving.CheckpointError(
+            f"{folder / CHECKPOINT}: expected a checkpoint of this version of {NAME}, got "
+            f"{error}; name another folder with --out"
+        ) from None
+    return run
+
+
+# Results
+
+
+def sample(run: Run, length: int, temperature: float, prompt: Ids, seed: int) -> str:
+    """The prompt and `length` tokens more, each drawn from the model's distribution sharpened by
+    1/temperature, and seen when the next is drawn."""
+    rng, text = np.random.default_rng(seed), list(prompt)
+    with tg.no_grad():
+        for _ in range(length):
+            seen = windows(np.append(text, 1), run.window)[0][-1:]
+            scores = run.model(seen)[0].astype("float64") / temperature
+            p = tg.softmax(scores).numpy()
+            text.append(int(rng.choice(len(p), p=p)) + 1)
+            if run.tokens.unit == "word" and text[-1] == 1:
+                text.append(0)
+    return run.tokens.decode(text)
+
+
+def draw_curve(run: Run, part: str, path: Path) -> None:
+    """Perplexities against the updates and against the window, as a picture."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for m in run.recipe.windows:
+        update, training, valid = np.array([line[1:] for line in run.curve if line[0] == m]).T
+        (line,) = left.plot(update, np.exp(valid), ".-", label=f"m = {m}")
+        left.plot(update, np.exp(training), ":", color=line.get_color())
+    rows = sorted(run.results, key=lambda row: int(row["window"]))
+    seen = [row["window"] for row in rows]
+    right.plot(seen, [row[part] for row in rows], "o-", label="fixed window")
+    right.plot(seen, [row[f"kneser-ney {part}"] for row in rows], "s--", label="Kneser-Ney")
+    left.set(xlabel="update", ylabel="validation perplexity (dotted: training)", yscale="log")
+    right.set(xlabel="tokens seen, m", ylabel=f"{part} perplexity")
+    figure.suptitle(f"fixed_window_lm on {Path(run.data).name}")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def table(run: Run, parts: Sequence[str]) -> str:
+    """A line for each window."""
+    heads = ["training", *parts, *(f"kneser-ney {part}" for part in parts)]
+    lines = [f"window  parameters{''.join(f'{head:>23}' for head in heads)}"]
+    for row in run.results:
+        cells = "".join(f"{row[head]:23.2f}" for head in heads)
+        lines.append(f"{row['window']:6}{row['parameters']:12,}{cells}")
+    return "\n".join([*lines, "perplexities; of Kneser-Ney models that see as many tokens"])
+
+
+def report(run: Run, parts: dict[str, Ids], folder: Path) -> dict[str, Any]:
+    """Writes down what a table of results needs to know of a run."""
+    text: dict[str, Any] = {"name": Path(run.data).name, "sha256": run.digest}
+    text["tokens"] = {part: int((ids > 0).sum()) for part, ids in parts.items()}
+    return write_result(
+        folder,
+        command=run.command,
+        recipe=asdict(run.recipe),
+        text=text | {"vocabulary": len(run.tokens) - 1},
+        perplexities=run.results,
+        minutes=sum(row["minutes"] for row in run.results),
+    )
+
+
+# Command line
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "python -m zoo.fixed_window_lm",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    add, mode = parser.add_argument, parser.add_mutually_exclusive_group()
+    whole, real = between(int, 1, 10**6), between(float, 1e-9, 1e9)
+    add("--data", metavar="NAME", help=ABOUT_DATA)
+    add("--out", type=Path, metavar="DIR", help=f"its folder (default: runs/{NAME}-NAME, -2, ...)")
+    mode.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    mode.add_argument("--sample", type=whole, metavar="N", help="only write N tokens from it")
+    add("--temperature", type=real, metavar="X", default=1.0, help="of the text (default: 1)")
+    add("--prompt", metavar="TEXT", default="", help="what the text goes on from (default: <s>)")
+    add("--curve", type=png, metavar="PNG", help="draw the perplexities")
+    kinds = {"dropout": between(float, 0, 0.99), "windows": between(int, 1, 64)}
+    add_options(parser, Recipe, RECIPES, kinds, {"unit": UNITS})
+    options = parser.parse_args(argv)
+    if options.curve and not options.curve.parent.is_dir():
+        parser.error(f"--curve: expected a name in an existing folder, got {options.curve}")
+    options.command = typed(f"zoo.{NAME}", argv)
+    options.windows = options.windows and once(options.windows)
+    options.recipe = given(options, Recipe())
+    return options
+
+
+def prepare(options: argparse.Namespace, folder: Path) -> tuple[Run, dict[str, Ids]]:
+    """A new run, or the one in the checkpoint, and the text's parts in numbers."""
+    run = restore(folder) if options.resume else None
+    name = options.data or (run.data if run else "pydoc")
+    recipe = run.recipe if run else Recipe(**RECIPES.get(name, {}) | options.recipe)
+    text = load_parts(name, recipe.unit)
+    if run is None:
+        run = Run(recipe, options.command, text.name, text.digest)
+        run.begin(Tokens.of(text, recipe.unit, recipe.vocabulary, recipe.least))
+    same = "" if run.digest == text.digest else f"the same text as before in --data {run.data}"
+    refuse_change(recipe, options.recipe, same, folder / CHECKPOINT)
+    parts = {part: run.tokens.encode(words) for part, words in text.parts.items()}
+    sizes = " + ".join(f"{int((ids > 0).sum()):,}" for ids in parts.values())
+    print(f"text: {text.source}; {sizes} {recipe.unit}s, {len(run.tokens) - 1:,} to predict")
+    print("recipe:", shown(recipe), flush=True)
+    return run, parts
+
+
+def opening(options: argparse.Namespace, run: Run) -> Ids:
+    """What the model's own text goes on from."""
+    ids = run.tokens.beginning(options.prompt)
+    if ids is None:
+        raise ValueError(
+            f"--prompt: expected {run.recipe.unit}s of the text, got {options.prompt!r}; drop them"
+        )
+    return ids
+
+
+def run_training(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    run, parts = prepare(options, folder)
+    prompt = opening(options, run)
+    folder.mkdir(parents=True, exist_ok=True)
+    log(
+        folder,
+        command=options.command,
+        recipe=asdict(run.recipe),
+        window=run.window,
+        update=run.update,
+    )
+    if not options.resume:
+        save(run, folder)
+    with Interrupt() as interrupt:
+        try:
+            sweep(run, parts, folder, interrupt)
+        except Stopped:
+            save(run, folder)
+            words = shlex.join(["--resume", "--data", run.data, "--out", str(folder)])
+            at = f"update {run.update} of window {run.window}"
+            print(f"saved after {at}; go on with {words}", file=sys.stderr)
+            raise SystemExit(interrupt.exit_code) from None
+    found = report(run, parts, folder)
+    print(sample(run, 60, options.temperature, prompt, run.recipe.seed))
+    print(f"\n{folder / CHECKPOINT}; {found['minutes']:.1f} minutes of training")
+    print(table(run, list(parts)[1:]), flush=True)
+    if options.curve:
+        draw_curve(run, list(parts)[-1], options.curve)
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> Any:
+    options = parse(argv)
+    try:
+        name = f"{NAME}-{Path(options.data or 'pydoc').stem}"
+        new = not (options.resume or options.sample)
+        folder = (new_folder if new else last_folder)(options.out, name, "checkpoint*.safetensors")
+        if options.sample is None:
+            return run_training(options, folder)
+        run = restore(folder)
+        seed = options.recipe.get("seed", run.recipe.seed)
+        text = sample(run, options.sample, options.temperature, opening(options, run), seed)
+        print(f"from {folder / CHECKPOINT}, window {run.window}", file=sys.stderr)
+        print(text)
+        return text
+    except KeyboardInterrupt:
+        print(f"{NAME}: stopped at once; --resume goes on from what was saved", file=sys.stderr)
+        raise SystemExit(130) from None
+    except (ValueError, OSError, ImportError, MemoryError) as error:
+        remedy = "; name another place" if isinstance(error, OSError) else ""
+        print(f"{NAME}: {error}{remedy}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    main()
