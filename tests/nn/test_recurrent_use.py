@@ -292,4 +292,6 @@ def test_every_parameter_of_the_cell_is_one_of_the_layer(name):
         assert all(any(w is p for p in parameters.values()) for w in weights)
     for key, p in parameters.items():
         known = {"gain": 1.0, "shift": 0.0}.get(key.partition("_")[0])
-        assert (p.numpy() == known).all() if known is not None else len(np.unique(p.numpy())) == p.size
+        assert (
+            (p.numpy() == known).all() if known is not None else len(np.unique(p.numpy())) == p.size
+        )
