@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from tinygrad_rnn.autograd.trace.atoms import Atom
 from tinygrad_rnn.autograd.trace.chains import Chains
 from tinygrad_rnn.autograd.trace.meaning import Outer, Row
+from tinygrad_rnn.autograd.trace.refining import refined
 from tinygrad_rnn.autograd.trace.staging import Staging
 from tinygrad_rnn.autograd.trace.watch import Traced
 from tinygrad_rnn.autograd.trace.writing import Output, at_leaf
@@ -28,6 +29,7 @@ MADE = ("chain", "row", "state", "next", "out")  # by the forward pass
 
 def lowered(traced: Traced, sizes: Sequence[int]) -> Cell:
     """The programs of a cell, whose parameters have so many elements."""
+    traced = _refined(traced)
     chains = Chains(traced.atoms)
     forward = _Forward(traced, chains)
     backward = _Backward(traced, chains, forward)
@@ -55,6 +57,28 @@ def lowered(traced: Traced, sizes: Sequence[int]) -> Cell:
         frozenset(p for p, size in enumerate(sizes) if areas[p] == size),
         backward.vectors,
     )
+
+
+def _refined(traced: Traced) -> Traced:
+    """The same, with sums over units cut as products are."""
+    rows = [
+        traced.output,
+        *traced.states,
+        *(r for m in traced.gradients.values() for r in _rows(m)),
+    ]
+    found = refined(traced.atoms, [p for row in rows for p in row.pieces])
+
+    def of(row: Row) -> Row:
+        return row._replace(pieces=tuple(found[p] for p in row.pieces))
+
+    gradients: dict[tuple[str, int], Row | Outer] = {}
+    for key, m in traced.gradients.items():
+        if isinstance(m, Row):
+            gradients[key] = of(m)
+        else:
+            gradients[key] = Outer(tuple((of(x), of(y), i, j) for x, y, i, j in m.terms))
+    states = tuple(map(of, traced.states))
+    return Traced(of(traced.output), states, gradients, traced.atoms)
 
 
 def spread(row: Row, buffer: Buffer, adds: bool = False) -> Iterator[Output]:
