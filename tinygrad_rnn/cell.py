@@ -20,9 +20,12 @@ from tinygrad_rnn.autograd import writes
 from tinygrad_rnn.autograd.fused import fused
 from tinygrad_rnn.autograd.graph import Array, Value
 from tinygrad_rnn.autograd.ops.elementwise import not_equal, where
+from tinygrad_rnn.autograd.trace.atoms import Untraceable
 from tinygrad_rnn.autograd.trace.lowering import lowered
 from tinygrad_rnn.autograd.trace.watch import Shapes, traced
 from tinygrad_rnn.kernels.sequence.recurrence import Given, Recurrence, Saved
+
+NUMBERS = (bool, int, float)
 
 
 class Cell:
@@ -39,6 +42,7 @@ class Cell:
         self.step, self.__name__, self.__qualname__ = step, step.__name__, step.__qualname__
         self._compiled: dict[Any, Recurrence | None] = {}
         self._resetting: dict[bool, Cell] = {}
+        self._outside, self._told = numbers_read(step), set[str]()
         functools.update_wrapper(self, step)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -67,15 +71,14 @@ class Cell:
         """Its compiled form for such inputs, or None if it can only run by its definition."""
         arrays, rest = inputs.arrays, roles.xs + roles.states + roles.each
         sizes = [a.shape[-1] for a in arrays[:rest]] + [a.shape for a in arrays[rest:]]
-        key = arrays[0].dtype, roles, inputs.fixed, *sizes
+        key = arrays[0].dtype, roles, inputs.fixed, *sizes, *[read() for read in self._outside]
         if key not in self._compiled:
             xs, states, each = (
                 tuple(a.shape[-1] for a in group) for group in roles.parts(arrays)[:3]
             )
             params = tuple(a.shape for a in arrays[rest:])
             shapes = Shapes(xs, states, each, params, roles.several, roles.paired, inputs.fixed)
-            suits = all(a.ndim in (1, 2) for a in arrays[rest:])
-            self._compiled[key] = self._attempt(shapes, arrays) if suits else None
+            self._compiled[key] = self._attempt(shapes, arrays)
         return self._compiled[key]
 
     def _attempt(self, shapes: Shapes, arrays: Sequence[np.ndarray]) -> Recurrence | None:
@@ -83,19 +86,25 @@ class Cell:
             return None
         dtype = arrays[0].dtype
         try:
+            for s in shapes.params:
+                if len(s) not in (1, 2):
+                    raise Untraceable(f"a parameter has shape {s}, not (m, n) or (n,)")
             sizes = [math.prod(s) for s in shapes.params]
             cell = lowered(traced(self.step, shapes, dtype), sizes)
             return Recurrence(cell, self.__name__, dtype)
         except Exception as error:
-            if os.environ.get("TINYGRAD_RNN_STRICT") == "1":
-                raise
-            warnings.warn(
-                f"{self.__name__} runs by its definition, without a compiled kernel: "
-                f"{error or type(error).__name__}{self._line(error)}",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            self.declines(error)
             return None
+
+    def declines(self, error: Exception) -> None:
+        """Say, once for each reason, why a call runs by the definition."""
+        if os.environ.get("TINYGRAD_RNN_STRICT") == "1":
+            raise error
+        reason = f"{error or type(error).__name__}{self._line(error)}"
+        if reason not in self._told:
+            self._told.add(reason)
+            text = f"{self.__name__} runs by its definition, without a compiled kernel: {reason}"
+            warnings.warn(text, RuntimeWarning, stacklevel=2)
 
     def _line(self, error: Exception) -> str:
         """The line of the step that is to blame."""
@@ -114,8 +123,11 @@ def cell(step: Callable[..., Any]) -> Cell:
     without a bias, products of rows with matrices, split and concatenate on the last axis, split
     of a matrix on axis 0, sum and mean over the last axis, and pointwise ops. Any other step works
     too, by its definition, and a warning says why. The same lines give the step itself, and its
-    derivatives of any order. Python numbers that a step reads from outside are what they were when
-    it was first scanned.
+    derivatives of any order.
+
+    A step is watched once for all calls of the same widths: what Python decides in it, by an `if`
+    on an attribute or a count of its calls, stays as it was. Numbers and flags that it reads from
+    the enclosing functions or its module may change.
 
     >>> import tinygrad_rnn as tg
     >>> @tg.cell
@@ -128,6 +140,27 @@ def cell(step: Callable[..., Any]) -> Cell:
     (5, 2, 4)
     """
     return step if isinstance(step, Cell) else Cell(step)
+
+
+def numbers_read(step: Any) -> list[Callable[[], Any]]:
+    """How to read the numbers and flags that a function reads from outside."""
+    outside, code = getattr(step, "__globals__", {}), getattr(step, "__code__", None)
+    found: list[Callable[[], Any]] = []
+    for held in getattr(step, "__closure__", None) or ():
+        if isinstance(_content(held), NUMBERS):
+            found.append(functools.partial(_content, held))
+    for name in code.co_names if code else ():
+        if isinstance(outside.get(name), NUMBERS):
+            found.append(functools.partial(outside.get, name))
+    return found
+
+
+def _content(held: Any) -> Any:
+    """Of a variable of an enclosing function, None while it has no value."""
+    try:
+        return held.cell_contents
+    except ValueError:
+        return None
 
 
 def cleared(begins: Array, state: Any) -> Any:
@@ -166,29 +199,38 @@ class Inputs(NamedTuple):
 
 
 def inspected(values: Sequence[Any], roles: Roles, batch: int) -> Inputs | None:
-    """The inputs of a call, or None if kernels do not apply: they take arrays of one floating-point
-    dtype, and states and each of the batch's size."""
+    """The inputs of a call, or None if there is no tensor among them.
+
+    Raises:
+        Untraceable: if kernels do not apply: they take arrays of one floating-point dtype, and
+            states and each of the batch's size.
+    """
+    if not any(isinstance(v, Value) for v in values):
+        return None
     rows = roles.xs + roles.states + roles.each
-    tensors = live = False
+    live = False
     arrays: list[np.ndarray] = []
     versions: list[int] = []
     fixed: list[int] = []
     for k, value in enumerate(values):
         wants, array = False, value
         if isinstance(value, Value):
-            array, wants, tensors = value._data, value._node is not None, True
+            array, wants = value._data, value._node is not None
             live = live or wants
-        if type(array) is not np.ndarray or array.dtype != (arrays or [array])[0].dtype:
-            return None
+        if type(array) is not np.ndarray:
+            raise Untraceable(f"it is given a {type(array).__name__} where arrays are expected")
+        if array.dtype != (arrays or [array])[0].dtype or array.dtype.kind != "f":
+            raise Untraceable(
+                f"its inputs are of {array.dtype} and {arrays[0].dtype if arrays else 'no other'}, "
+                "not of one floating-point dtype"
+            )
         if k >= rows:
             versions.append(writes.version(value) if isinstance(value, Value) else -1)
         elif k >= roles.xs and (array.ndim != 2 or array.shape[0] != batch):
-            return None
+            raise Untraceable(f"a state or each has shape {array.shape}, not ({batch}, n)")
         elif array.shape[-1] == 1 and not wants and not roles.xs <= k < roles.xs + roles.states:
             fixed.append(k)
         arrays.append(array)
-    if not tensors or arrays[0].dtype.kind != "f":
-        return None
     return Inputs(arrays, tuple(versions), tuple(fixed), live)
 
 

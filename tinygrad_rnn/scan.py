@@ -12,6 +12,7 @@ from tinygrad_rnn.autograd.graph import MODE, Array, no_grad, shape_of, switched
 from tinygrad_rnn.autograd.ops.elementwise import where
 from tinygrad_rnn.autograd.ops.shape import stack, unstack
 from tinygrad_rnn.autograd.tensor import Tensor
+from tinygrad_rnn.autograd.trace.atoms import Untraceable
 from tinygrad_rnn.cell import Call, Cell, Roles, inspected, scanned
 
 Step = Callable[..., tuple[Array, Any]]
@@ -167,7 +168,11 @@ def _compiled(
     states = state if paired else (state,)
     values = (*arrays, *states, *each, *params)
     roles = Roles(len(arrays), len(states), len(each), several, paired)
-    inputs = inspected(values, roles, shape_of(arrays[0])[1])
+    try:
+        inputs = inspected(values, roles, shape_of(arrays[0])[1])
+    except Untraceable as error:
+        step.declines(error)
+        return None
     recurrence = step.compiled(inputs, roles) if inputs else None
     if inputs is None or recurrence is None:
         return None

@@ -215,3 +215,95 @@ def test_without_jit_everything_runs_by_definition():
         printed.append(done.stdout.split())
     assert [p[0] for p in printed] == [b"False", b"True"]
     np.testing.assert_allclose(float(printed[0][1]), float(printed[1][1]), rtol=1e-5)
+
+
+def tensors(*shapes, dtype=np.float64):
+    rng = np.random.default_rng(2)
+    return [tg.Tensor(rng.standard_normal(s).astype(dtype), requires_grad=True) for s in shapes]
+
+
+def test_first_call_under_detect_anomaly():
+    """What watches the user's code does not look into the tracing of a step."""
+
+    @tg.cell
+    def step(x, h, w):
+        h = tg.tanh(tg.linear(h, w) + x)
+        return h, h
+
+    x, h, w = tensors((4, 2, 3), (2, 3), (3, 3))
+    with tg.detect_anomaly():
+        tg.grad(tg.scan(step, x, h, (w,))[0].sum(), [x, h, w])
+    assert all(v is not None for v in step._compiled.values())
+
+
+def test_numbers_from_outside_may_change(monkeypatch):
+    factor = 1.0
+
+    @tg.cell
+    def step(x, h, w):
+        h = tg.tanh(factor * tg.linear(h, w) + FACTOR * x)
+        return h, h
+
+    leaves = tensors((4, 2, 3), (2, 3), (3, 3))
+
+    def both():
+        found = tg.scan(step, *leaves[:2], leaves[2:])[0].numpy().copy()
+        with tg.definitions():
+            expected = tg.scan(step, *leaves[:2], leaves[2:])[0].numpy()
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+        return found
+
+    seen = [both()]
+    factor = 2.0
+    seen.append(both())
+    monkeypatch.setitem(globals(), "FACTOR", 3.0)
+    seen.append(both())
+    assert len({a.tobytes() for a in seen}) == 3
+
+
+FACTOR = 1.5
+
+
+def test_what_a_step_does_not_use_has_no_gradient():
+    @tg.cell
+    def step(x, state, w, unused):
+        h, _ = state
+        h = tg.tanh(tg.linear(h, w) + x)
+        return h, (h, h * 0.5)
+
+    x, h, other, w, unused = leaves = tensors((4, 2, 3), (2, 3), (2, 3), (3, 3), (3, 3))
+
+    def gradients():
+        outputs, _ = tg.scan(step, x, (h, other), (w, unused))
+        return tg.grad(outputs.sum(), leaves, allow_unused=True)
+
+    found = gradients()
+    with tg.definitions():
+        expected = gradients()
+    assert [d is None for d in found] == [d is None for d in expected] == [0, 0, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (lambda x, h, w: (x, h, (w, None)), "is given a NoneType"),
+        (lambda x, h, w: (x, h, (w, 0.5)), "is given a float"),
+        (lambda x, h, w: (x, tg.astype(h, np.float32), (w,)), "of one floating-point dtype"),
+        (lambda x, h, w: (x, h, (tg.reshape(w, (1, 3, 3)),)), r"has shape \(1, 3, 3\)"),
+    ],
+)
+def test_inputs_that_kernels_do_not_take(change, reason, monkeypatch):
+    monkeypatch.delenv("TINYGRAD_RNN_STRICT", raising=False)
+
+    @tg.cell
+    def step(x, h, w, more=None):
+        w = w[0] if w.ndim == 3 else w
+        h = tg.tanh(tg.linear(h, w) + x * (1.0 if more is None else more))
+        return h, h
+
+    given = change(*tensors((4, 2, 3), (2, 3), (3, 3)))
+    with pytest.warns(RuntimeWarning, match=reason) as seen:
+        found = [tg.scan(step, *given)[0] for _ in range(2)]
+    assert len(seen) == 1
+    with tg.definitions():
+        np.testing.assert_array_equal(found[0].numpy(), tg.scan(step, *given)[0].numpy())

@@ -56,6 +56,7 @@ def lowered(traced: Traced, sizes: Sequence[int]) -> Cell:
         tuple(backward.matrices),
         frozenset(p for p, size in enumerate(sizes) if areas[p] == size),
         backward.vectors,
+        frozenset(traced.gradients),
     )
 
 

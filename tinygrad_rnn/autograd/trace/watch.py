@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinygrad_rnn.autograd.gradient import grad
-from tinygrad_rnn.autograd.graph import MODE, Value, switched
+from tinygrad_rnn.autograd.graph import Value, switched
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.autograd.trace.atoms import Atoms, Untraceable
 from tinygrad_rnn.autograd.trace.meaning import Matrix, Meanings, Outer, Row, Scalars, flat
@@ -147,7 +147,7 @@ def _traced(
     given = _given(watcher, shapes, dtype, batch)
     xs, states, each, params = given.values()
     with (
-        switched(recording=True, definitions=True, observers=(*MODE.get().observers, watcher)),
+        switched(recording=True, definitions=True, observers=(watcher,)),
         np.errstate(all="ignore"),
     ):
         x = tuple(xs) if shapes.several else xs[0]

@@ -132,6 +132,7 @@ class Cell:
     matrices: tuple[Gradient, ...]
     covered: frozenset[int]  # parameters whose gradients these make up entirely
     vectors: dict[int, Buffer]  # parameter -> buffer of its gradient
+    live: frozenset[Buffer]  # ("x", k), ("state", i), ("each", j), ("param", p) with a gradient
 
     @functools.cached_property
     def units(self) -> tuple[int, ...]:

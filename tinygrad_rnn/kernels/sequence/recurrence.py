@@ -166,13 +166,14 @@ class Recurrence:
         """The gradients of xs, states and each."""
         where, given, lengths = layout.arrays, saved.given, saved.lengths
 
-        def results(name: str, count: int) -> list[Any]:
-            keys = [(name, k) for k in range(count)]
-            return [arrays[where[key]] if key in where else None for key in keys]
+        def results(kind: str, name: str, count: int) -> list[Any]:
+            live = [(kind, k) in self.cell.live for k in range(count)]
+            return [arrays[where[name, k]] if live[k] else None for k in range(count)]
 
-        d_xs = results("d_x", len(given.xs))
+        d_xs = results("x", "d_x", len(given.xs))
         d_xs = [d if wanted[k] else None for k, d in enumerate(d_xs)]
-        rest = results("d_next", len(d_states)) + results("d_each", len(given.each))
+        rest = results("state", "d_next", len(d_states))
+        rest += results("each", "d_each", len(given.each))
         if lengths is None:
             return d_xs + rest
         size = given.xs[0].shape[:2]
@@ -195,7 +196,7 @@ class Recurrence:
         cell = self.cell
         found: list[Any] = []
         for p, weight in enumerate(params):
-            if not wanted[p]:
+            if not wanted[p] or ("param", p) not in cell.live:
                 found.append(None)
             elif p in cell.vectors:
                 total = totals[cell.vectors[p]]
