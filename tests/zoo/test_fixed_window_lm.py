@@ -448,7 +448,7 @@ def test_nan_and_inf_stop_at_their_update_and_leave_the_checkpoint(
         message = refused(capsys, "--data", "cats.txt", *SMALL)
     what = "a gradient of norm" if name == "gradient" else "a loss of"
     assert re.match(
-        r"fixed_window_lm: window 2, update \d: expected a finite gradient and a loss below 100 "
+        r"fixed_window_lm: window 2, update \d+: expected a finite gradient and a loss below 100 "
         rf"nats/token, got {what} {value}; start anew with a lower --lr and another --out",
         message,
     )

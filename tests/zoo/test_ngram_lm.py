@@ -2,6 +2,8 @@
 
 import dataclasses
 import doctest
+import gzip
+import hashlib
 import importlib.util
 import itertools
 import json
@@ -22,7 +24,7 @@ from hypothesis import strategies as st
 from zoo import corpora, counts, ngram_lm, ngrams, recipes, tokens
 from zoo.corpora import load_parts
 from zoo.counts import count
-from zoo.datasets import DataError
+from zoo.datasets import DataError, Known
 from zoo.ngrams import METHODS, perplexity
 from zoo.tokens import Tokens, depths
 
@@ -365,6 +367,41 @@ def test_a_python_without_its_topics_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "pydoc_data.topics", None)
     with pytest.raises(DataError, match=r"expected Python's help topics .* the path of a text"):
         load_parts("pydoc")
+
+
+def published(folder, monkeypatch, **texts):
+    """Puts small parts in the place of the treebank's, in a folder of data sets."""
+    monkeypatch.setenv("TINYGRAD_RNN_DATA", str(folder))
+    (folder / "ptb").mkdir()
+    for part, text in texts.items():
+        digest = hashlib.sha256(text).hexdigest()
+        known = Known("http://nowhere", digest, len(text), f"ptb/{part}.txt")
+        monkeypatch.setitem(corpora.PTB, part, known)
+
+
+def test_a_set_in_three_parts_is_read_packed_or_not(tmp_path, monkeypatch):
+    texts = {"train": b"a b\nb a\n" * 9, "valid": b"a b\n", "test": b"b c\n"}
+    published(tmp_path, monkeypatch, **texts)
+    (tmp_path / "ptb/train.txt.gz").write_bytes(gzip.compress(texts["train"]))
+    (tmp_path / "ptb/valid.txt").write_bytes(texts["valid"])
+    (tmp_path / "ptb/test.txt").write_bytes(texts["test"])
+    found = load_parts("ptb")
+    assert [part.encode() for part in found.parts.values()] == list(texts.values())
+    assert found.digest == hashlib.sha256(b"".join(texts.values())).hexdigest()
+    result = ngram_lm.main(
+        ["--data", "ptb", "--orders", "1", "--methods", "add-k", "--sample", "0"]
+    )
+    assert result["text"]["tokens"] == {"train": 54, "validation": 3, "test": 3}
+    assert result["recipe"]["least"] == 1 and result["text"]["unknown"]["test"] == 1 / 3
+
+
+@pytest.mark.parametrize("blob", [gzip.compress(b"a b\n" * 9)[:-9], b"a b\n", b"", b"\x1f\x8b"])
+def test_a_damaged_part_is_named(blob, tmp_path, monkeypatch, capsys):
+    published(tmp_path, monkeypatch, train=b"a b\n" * 9)
+    (tmp_path / "ptb/train.txt.gz").write_bytes(blob)
+    message = refused(capsys, "--data", "ptb")
+    assert "train.txt.gz': expected 36 bytes with sha256" in message
+    assert message.endswith("; replace it by http://nowhere")
 
 
 # The command.

@@ -127,7 +127,6 @@ class Word:
             self.builder, self.builder.select(self < other, self.value, self._lifted(other))
         )
 
-
     def maximum(self, other: Count) -> Word:
         """The larger of two."""
         return Word(

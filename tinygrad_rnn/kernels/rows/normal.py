@@ -30,6 +30,12 @@ FIELDS = {
 
 
 def write(module: Module) -> None:
+    """Rows of x; blocks of rows."""
+    write_normalise(module)
+    write_differentiate(module)
+
+
+def write_normalise(module: Module) -> None:
     with KERNELS.written(module, "normalise") as (e, f, start, stop), e.loop(start, stop) as i:
         count, epsilon = splat(e, f.numbers), splat(e, f.numbers + e.size)
         row, out = f.x + i * f.row, f.y + i * f.width * e.size
@@ -47,6 +53,9 @@ def write(module: Module) -> None:
             e.store(out + place, ((x - mean) * scale * w + b).value, mask)
         for k, lane in enumerate((mean, scale)):
             first_lane(e, f.states + (i * 2 + k) * e.size, lane)
+
+
+def write_differentiate(module: Module) -> None:
     with (
         KERNELS.written(module, "differentiate") as (e, f, start, stop),
         e.loop(start, stop) as block,
