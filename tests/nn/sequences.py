@@ -64,7 +64,7 @@ def blocks(n, w):
 def reset_before_step(x, h, w_ih, w_hh, b_ih=0.0, b_hh=0.0):
     n = w_hh.shape[1]
     ((a_r, a_z, a_n),) = cut(n, x @ w_ih.T + b_ih)
-    ((c_r, c_z, c_n),) = cut(n, np.zeros(3 * n) + b_hh)
+    ((c_r, c_z, c_n),) = cut(n, np.zeros(3 * n, x.dtype) + b_hh)
     u_r, u_z, u_n = blocks(n, w_hh)
     r, z = sigmoid(a_r + h @ u_r.T + c_r), sigmoid(a_z + h @ u_z.T + c_z)
     return ((1 - z) * np.tanh(a_n + (r * h) @ u_n.T + c_n) + z * h,) * 2
@@ -153,7 +153,7 @@ def highway_step(x, s, w, *layers):
 def simple_unit_step(x, c, w, v, b=0.0):
     n = c.shape[-1]
     ((new, f, r, skip),) = cut(n, x @ w.T)
-    (b_f, b_r), (v_f, v_r) = cut(n, np.zeros(2 * n) + b, v)
+    (b_f, b_r), (v_f, v_r) = cut(n, np.zeros(2 * n, x.dtype) + b, v)
     f, r = sigmoid(f + v_f * c + b_f), sigmoid(r + v_r * c + b_r)
     c = f * c + (1 - f) * new
     return r * c + (1 - r) * skip, c

@@ -9,6 +9,7 @@ from tinygrad_rnn.kernels.pointwise.lanes import Lane
 from tinygrad_rnn.kernels.rows.code import Kernels, at, dealt, lines
 
 WORTH = 1 << 13  # elements from which on the kernel is used
+OFTEN = 1 << 12  # rows at one index that are added in order
 STRIP = 4  # vectors of a row that a thread takes at once
 
 
@@ -28,8 +29,15 @@ KERNELS = Kernels("scatter-add", {"scatter": "rows row indices count out width"}
 
 
 def scatter_rows(rows: np.ndarray, indices: np.ndarray, count: int) -> np.ndarray:
-    """Zeros (count, n) with each of the rows (m, n) added at its index (m,), in order."""
+    """Zeros (count, n) with each of the rows (m, n) added at its index (m,), in order; where an
+    index comes very often, pairwise, which loses no precision."""
     out = np.zeros((count, rows.shape[1]), rows.dtype)
+    if len(indices) > OFTEN and np.bincount(indices, minlength=count).max() > OFTEN:
+        order = np.argsort(indices, kind="stable")
+        ordered = indices[order]
+        starts = np.flatnonzero(np.diff(ordered, prepend=ordered[0] - 1))
+        out[ordered[starts]] = np.add.reduceat(rows[order], starts, axis=0)
+        return out
     if rows.size < WORTH or not KERNELS.ready(rows.dtype):
         np.add.at(out, indices, rows)
         return out

@@ -10,6 +10,8 @@ from tinygrad_rnn.autograd.trace.timing import AFTER, BEFORE, LOOP, Time, Timing
 from tinygrad_rnn.autograd.trace.writing import Link, Output, Writer, at_leaf
 from tinygrad_rnn.kernels.sequence.program import Buffer, Place, Program
 
+LONG = 160  # pointwise ops that are computed again rather than kept
+
 
 class Staging:
     """Lays out one program. `held` says where atoms are in memory from the start; what the program
@@ -49,12 +51,18 @@ class Staging:
                 place = (preferred or {}).get(operand) or Place((rows, len(self.widths)))
                 stored.append(self._stored(operand, place))
         sums = [a for a in self.timing.behind(roots) if self.timing.is_sum(a)]
-        for atom in (*sums, *self._fading(stored)):
-            if atom not in self.held:
-                stored.append(self._stored(atom, Place((rows, len(self.widths)))))
+        self._keep(sums, stored, rows)
+        self._keep(self._fading(stored), stored, rows)
+        self._keep(self._long(roots), stored, rows)
         self._place_chains([c for c in chains if c not in targets], chained)
         links = self._links(chains, targets)
         return self.writer.program(links, stored)
+
+    def _keep(self, atoms: Sequence[Atom], stored: list[Output], rows: str) -> None:
+        """Store rows that are not in memory anyway."""
+        for atom in atoms:
+            if atom not in self.held:
+                stored.append(self._stored(atom, Place((rows, len(self.widths)))))
 
     def _stored(self, atom: Atom, place: Place) -> Output:
         """Keep a row in memory."""
@@ -77,6 +85,25 @@ class Staging:
                     if any(b.op == "leaf" and b.extra[0] == "d_state" for b in a.args):
                         found[a] = None
         return list(found)
+
+    def _long(self, roots: Sequence[Atom]) -> list[Atom]:
+        """What later stages read and what it takes too many ops to compute again."""
+        time, order = self.timing.time, self.timing.behind(roots)
+        last: dict[Atom, Time] = {}
+        for a in reversed(order):
+            moment = time(a) if a in self.held else max(time(a), last.get(a, time(a)))
+            for s in self.timing.sources(a):
+                last[s] = max(moment, last.get(s, moment))
+        found: list[Atom] = []
+        ops: dict[Atom, frozenset[Atom]] = {}
+        for a in order:
+            ops[a] = frozenset()
+            if a.args and a not in self.held and not self.timing.is_sum(a):
+                ops[a] = frozenset({a}).union(*(ops[s] for s in a.args))
+                if len(ops[a]) > LONG and last.get(a, time(a)) > time(a):
+                    found.append(a)
+                    ops[a] = frozenset()
+        return found
 
     def _direct(
         self, outputs: Sequence[Output], wanted: Sequence[Atom]
