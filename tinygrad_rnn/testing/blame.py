@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from tinygrad_rnn.autograd.graph import Array
-from tinygrad_rnn.testing.differences import Line, one
+from tinygrad_rnn.testing.differences import STEPS, Line, one
 from tinygrad_rnn.testing.entries import between, judge
 from tinygrad_rnn.testing.point import Comparison, Point
 from tinygrad_rnn.testing.report import WORST, Element
@@ -23,8 +23,9 @@ TIES = 20  # outputs at a tie that are looked at
 class Search:
     """Follows a disagreement along (u, w) down to entries of the Jacobian, the worst first.
 
-    A rectangle of the Jacobian that disagrees is halved, its inputs first, as long as a half
-    disagrees too. `found` are the entries; `diffuse` says that some could not be followed.
+    A rectangle of the Jacobian that disagrees is halved, its inputs first, and the worse half
+    followed to its end; other halves that disagree have their turn then, the worst first. `found`
+    are the entries; `diffuse` says that some could not be followed.
     """
 
     def __init__(self, point: Point, known: Comparison, w: Array) -> None:
@@ -34,11 +35,12 @@ class Search:
         self.diffuse = False
         self.lines: dict[bytes, Line] = {}
         self.pulls: dict[bytes, Array] = {}
-        self.step, self.whole = known.table.step, known.off
-        drift = np.inf
-        if w is known.w:
-            drift = abs(known.line.middle(self.step, w) - known.table.value)
-        self.plain = not known.table.rough and known.off > 100 * (drift + known.error)
+        table, analytic = known.table, float(point.pull(w) @ known.u)
+        self.step = min(table.step, STEPS[5]) if table.rough else table.step
+        near, far = (abs(analytic - known.line.middle(h * self.step, w)) for h in (1, 4))
+        self.whole, noise = near, known.line.noise(w) / self.step
+        self.blur = abs(near - far) + noise
+        self.plain, self.least = near > 100 * self.blur, 0.0 if table.rough else 0.1
         self.follow(point.subject.evaluations + BUDGET)
         self.found.sort(key=lambda e: -abs(e.analytic - e.numeric))
 
@@ -59,7 +61,7 @@ class Search:
         line, gradient = self.lines[places], self.pulls[key]
         if self.plain:
             off = abs(float(gradient @ line.u) - line.middle(self.step, w))
-            return off if off > 0.1 * whole else 0.0
+            return off if off > max(self.least * whole, 10 * self.blur) else 0.0
         comparison = Comparison(self.point, line, w, gradient)
         if comparison.off > comparison.error:
             comparison.measure()
@@ -70,26 +72,26 @@ class Search:
     def follow(self, end: int) -> None:
         queue = [(-self.whole, 0, np.arange(self.u.size), np.arange(self.w.size))]
         seen, late = 0, time.monotonic() + PATIENCE
-        while queue:
+        while queue and self.point.subject.evaluations <= end:
             whole, _, columns, rows = heapq.heappop(queue)
-            if columns.size == 1 and rows.size == 1:
+            while columns.size > 1 or rows.size > 1:
+                worse = []
+                for part in self.halves(columns, rows):
+                    seen += 1
+                    if off := self.off(*part, -whole):
+                        worse.append((-off, seen, *part))
+                if not worse or self.point.subject.evaluations > end:
+                    self.diffuse = True
+                    break
+                (whole, _, columns, rows), *others = sorted(worse, key=lambda item: item[:2])
+                for item in others:
+                    heapq.heappush(queue, item)
+            else:
                 self.found.append(self.entry(int(columns[0]), int(rows[0])))
                 wrong = sum(e.verdict == "fail" for e in self.found)
                 if wrong == WORST or (wrong and time.monotonic() > late):
                     return
-                continue
-            worse = []
-            for part in self.halves(columns, rows):
-                seen += 1
-                off = self.off(*part, -whole)
-                if off:
-                    worse.append((-off, seen, *part))
-            self.diffuse = self.diffuse or not worse
-            for item in worse:
-                heapq.heappush(queue, item)
-            if self.point.subject.evaluations > end:
-                self.diffuse = True
-                return
+        self.diffuse = self.diffuse or bool(queue)
 
     def halves(self, columns: Array, rows: Array) -> list[tuple[Array, Array]]:
         if columns.size > 1:

@@ -90,17 +90,19 @@ class Line:
         for level in range(1, 6):
             table = np.diff(table)
             if level in GAMMA:
-                found.append(float(np.sqrt(GAMMA[level] * np.mean(table**2))))
+                found.append(norm(table) * math.sqrt(GAMMA[level] / table.size))
         return found
 
-    def climbs(self, weight: Array, off: float) -> bool:
+    def climbs(self, weight: Array, analytic: float, off: float) -> bool:
         """Whether f has stairs, among smooth terms, that smaller steps miss, and that may be why a
-        slope is `off`: its fifth differences do not shrink with the distance as smooth ones do."""
-        apart = self.apart[-1]
+        slope is `off`: its fifth differences do not shrink with the distance as smooth ones do, and
+        slopes across the stairs are as `analytic` has it."""
+        apart, stairs = self.apart[-1], False
         before = self.levels(weight, apart)[-1]
         while (apart := WIDER * apart) < WIDEST:
             found = self.levels(weight, apart)[-1]
-            if max(2 * WIDER**5 * before, 1e-2 * off * 6 * apart) < found:
+            stairs = stairs or max(2 * WIDER**5 * before, 1e-2 * off * 6 * apart) < found
+            if stairs and abs(self.slope(6 * apart, weight) - analytic) < 0.5 * off:
                 return True
             before = found
         return False

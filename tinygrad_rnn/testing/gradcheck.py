@@ -143,6 +143,7 @@ def checked(inputs: Any, check: str = "gradcheck") -> list[Array]:
     arrays = []
     for k, value in enumerate(several):
         a = value.numpy() if isinstance(value, Tensor) else np.asarray(value)
+        a = a.astype(a.dtype.newbyteorder("="), copy=False)
         if a.dtype not in (np.float32, np.float64):
             raise TypeError(
                 f"{check}: expected inputs of float32 or float64, got {a.dtype} for input {k}; "

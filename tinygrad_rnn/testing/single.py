@@ -14,6 +14,7 @@ from tinygrad_rnn.testing.report import Report
 from tinygrad_rnn.testing.subjects import Subject
 
 EPS = float(np.finfo(np.float32).eps)
+COARSEST = 0.1  # of a gradient that rounding may explain
 LOST = 100  # units of rounding that values may be off before they say nothing of gradients
 
 
@@ -36,6 +37,9 @@ def compare(report: Report, subject: Subject, arrays: Sequence[Array], options: 
     if gradient is not None and not problems and np.isfinite(expected := exact.pull(w)).all():
         u = signed(options.rng, exact.x.size) * exact.scale()
         problems += distance(report, (exact, rough), (w, u), (expected, gradient))
+        if report.resolution > (options.resolution or COARSEST):
+            report.verdict = "unsure"
+            report.notes.append("rounding in float32 is too coarse to check the gradient")
     if gradient is None and not problems:
         report.verdict, report.notes = "unsure", [*dict.fromkeys(report.notes + found.notes)]
     report.verdict, report.causes = "fail" if problems else report.verdict, problems
@@ -57,12 +61,14 @@ def distance(
         report.verdict = "unsure"
         report.notes.append(f"values in float32 are off by {lost:.1g} units: too coarse to check")
         return
-    size = float(np.abs(expected * u).sum())
+    size = np.abs(expected * u).sum()
     terms = EPS * norm(expected * u) + norm((beside.pull(w) - expected) * u)
     bound = ERRORS * (lost * terms + EPS * (size + float(np.abs(w * exact.y).sum())))
     off = abs(float((gradient - expected) @ u))
+    resolution = bound / size if bound else 0.0
+    report.resolution = max(report.resolution, resolution)
     if not off <= bound:
         yield (
             f"the gradient in float32 is off by {off / size:.1g} of that in float64; "
-            f"rounding explains {bound / size:.1g}"
+            f"rounding explains {resolution:.1g}"
         )

@@ -49,7 +49,8 @@ def place(value: Any) -> tuple[str, str]:
     home: Any = getattr(value, "__module__", None)
     own: Any = getattr(value, "__qualname__", None)
     modules = {n: m for n, m in list(sys.modules.items()) if isinstance(m, ModuleType)}
-    del modules["__main__"]
+    for script in ("__main__", "__mp_main__"):  # two names of the same
+        modules.pop(script, None)
     found = [(n, k) for n, m in modules.items() for k, v in list(vars(m).items()) if v is value]
     for path in (own, f"{own}.fn"):
         with contextlib.suppress(KeyError, TypeError, AttributeError):

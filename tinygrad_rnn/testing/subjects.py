@@ -171,12 +171,13 @@ class Pair:
                 "gradcheck: expected f(*arrays) -> array of the pair (f, vjp), "
                 f"got {type(out).__name__}; return one array of real numbers"
             )
-        value = np.array(out)  # f may use its memory again
+        # a copy, as f may use its memory again; a number of Python has no precision of its own
+        value = np.array(out, np.result_type(*arrays) if type(out) is float else None)
         return [value] if value.dtype.kind == "f" else []
 
     def run(self, arrays: Sequence[Array], copy: bool = True) -> Run:
         if copy:
-            arrays = [a.copy() for a in arrays]
+            arrays = [a.copy("K") for a in arrays]
         outputs = self.values(arrays)
 
         def back(cotangents: Arrays, free: bool) -> Gradients:
