@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import functools
 import math
-import os
-import traceback
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -23,6 +20,7 @@ from tinygrad_rnn.autograd.ops.elementwise import not_equal, where
 from tinygrad_rnn.autograd.trace.atoms import Untraceable
 from tinygrad_rnn.autograd.trace.lowering import lowered
 from tinygrad_rnn.autograd.trace.watch import Shapes, traced
+from tinygrad_rnn.kernels import choice
 from tinygrad_rnn.kernels.sequence.recurrence import Given, Recurrence, Saved
 
 NUMBERS = (bool, int, float)
@@ -82,7 +80,7 @@ class Cell:
         return self._compiled[key]
 
     def _attempt(self, shapes: Shapes, arrays: Sequence[np.ndarray]) -> Recurrence | None:
-        if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        if choice.disabled():
             return None
         dtype = arrays[0].dtype
         try:
@@ -98,22 +96,12 @@ class Cell:
 
     def declines(self, error: Exception) -> None:
         """Say, once for each reason, why a call runs by the definition."""
-        if os.environ.get("TINYGRAD_RNN_STRICT") == "1":
+        if choice.strict():
             raise error
-        reason = f"{error or type(error).__name__}{self._line(error)}"
-        if reason not in self._told:
-            self._told.add(reason)
-            text = f"{self.__name__} runs by its definition, without a compiled kernel: {reason}"
-            warnings.warn(text, RuntimeWarning, stacklevel=2)
-
-    def _line(self, error: Exception) -> str:
-        """The line of the step that is to blame."""
-        code = getattr(self.step, "__code__", None)
-        file = code.co_filename if code else None
-        for frame in reversed(traceback.extract_tb(error.__traceback__)):
-            if frame.filename == file and frame.lineno:
-                return f" ({file}:{frame.lineno}: {frame.line})"
-        return f" ({file}:{code.co_firstlineno})" if code else ""
+        why = choice.reason(error, self.step)
+        if why not in self._told:
+            self._told.add(why)
+            choice.warn(self.__name__, why)
 
 
 def cell(step: Callable[..., Any]) -> Cell:

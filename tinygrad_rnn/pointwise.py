@@ -7,9 +7,6 @@ traced runs by its definition, with one warning that says why.
 from __future__ import annotations
 
 import functools
-import os
-import traceback
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +16,7 @@ from tinygrad_rnn.autograd.fused import fused
 from tinygrad_rnn.autograd.graph import MODE, Value
 from tinygrad_rnn.autograd.trace.atoms import Untraceable
 from tinygrad_rnn.elements import Leaf, Shape, Traced, traced, written
+from tinygrad_rnn.kernels import choice
 from tinygrad_rnn.kernels.elementwise.kernel import Kernel
 
 REMEMBERED = 64  # traces of one function
@@ -157,29 +155,15 @@ class Pointwise:
         return self._compiled[key]
 
     def _attempt(self, fn: Any, kinds: str, dtype: np.dtype) -> Compiled | None:
-        if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        if choice.disabled():
             return None
-        try:
-            return Compiled(traced(fn, kinds, dtype), self._name, dtype)
-        except Exception as error:
-            if os.environ.get("TINYGRAD_RNN_STRICT") == "1":
-                raise
-            warnings.warn(
-                f"{self._name} runs by its definition, without a compiled kernel: "
-                f"{error or type(error).__name__}{self._line(error)}",
-                RuntimeWarning,
-                stacklevel=4,
-            )
-            return None
-
-    def _line(self, error: Exception) -> str:
-        """The line of the function that is to blame."""
-        code = getattr(self.fn, "__code__", None)
-        file = code.co_filename if code else None
-        for frame in reversed(traceback.extract_tb(error.__traceback__)):
-            if frame.filename == file and frame.lineno:
-                return f" ({file}:{frame.lineno}: {frame.line})"
-        return f" ({file}:{code.co_firstlineno})" if code else ""
+        found: Compiled | None = choice.attempted(
+            self._name,
+            lambda: Compiled(traced(fn, kinds, dtype), self._name, dtype),
+            self.fn,
+            stacklevel=5,
+        )
+        return found
 
 
 def pointwise(fn: Callable[..., Any]) -> Pointwise:

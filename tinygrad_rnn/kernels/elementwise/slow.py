@@ -1,10 +1,11 @@
 """What NumPy does in several passes over memory, or slowly: on large arrays vector code does it."""
 
-import os
 import sys
 
+from tinygrad_rnn.kernels.choice import disabled
+
 # Elements from which vector code is worth its call
-LARGE = 1 << 15 if os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0") else sys.maxsize
+LARGE = sys.maxsize if disabled() else 1 << 15
 
 AHEAD = frozenset(
     """exp expm1 log log1p rsqrt sin cos tanh power erf erfc sigmoid softplus log_sigmoid silu

@@ -7,9 +7,7 @@ the last row (or block of rows) that it is to do.
 from __future__ import annotations
 
 import functools
-import os
 import struct
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -17,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.kernels import cache, threads
+from tinygrad_rnn.kernels import cache, choice, threads
 from tinygrad_rnn.kernels.emit import Emitter, Module, Word
 from tinygrad_rnn.kernels.gemm import product as gemm
 from tinygrad_rnn.kernels.machine import Library, lanes_of
@@ -49,7 +47,7 @@ class Kernels:
 
     def ready(self, dtype: np.dtype) -> bool:
         """Whether they can run here; if not, that is said once, or raised in strict mode."""
-        if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0") or dtype.char not in "fd":
+        if choice.disabled() or dtype.char not in "fd":
             return False
         return self._compiled(dtype, lanes_of(dtype)) is not None
 
@@ -59,20 +57,13 @@ class Kernels:
             self.write(module)
             return module.compiled()
 
-        try:
+        def load() -> dict[str, Callable[..., None]]:
             symbols = gemm.library(dtype).addresses if self.products else None
             made = cache.object_code(self.what, f"{self.what} {dtype}", code)
             library = Library(made, list(self.fields), symbols)
             return {name: library.function(name, 3) for name in self.fields}
-        except Exception as error:
-            if os.environ.get("TINYGRAD_RNN_STRICT") == "1":
-                raise
-            warnings.warn(
-                f"{self.what}: runs by its definition, without a compiled kernel: {error}",
-                RuntimeWarning,
-                stacklevel=4,
-            )
-            return None
+
+        return choice.attempted(f"{self.what}:", load, stacklevel=5)  # type: ignore[no-any-return]
 
     def call(self, name: str, dtype: np.dtype, **fields: int) -> Callable[[int, int], None]:
         """One of them with its table: it takes the first and the last row."""

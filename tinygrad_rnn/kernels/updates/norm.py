@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn.kernels import cache, threads
+from tinygrad_rnn.kernels.choice import attempted, disabled
 from tinygrad_rnn.kernels.emit import Emitter, Module
 from tinygrad_rnn.kernels.gemm.tile import prefetch
 from tinygrad_rnn.kernels.machine import Library, float_lanes, lanes_of
 from tinygrad_rnn.kernels.pointwise.lanes import Lane
 from tinygrad_rnn.kernels.sequence.runner import address
-from tinygrad_rnn.kernels.updates.choice import attempted, disabled
 
 BLOCK = 1 << 15  # elements
 AHEAD = 4096  # bytes that are fetched meanwhile
