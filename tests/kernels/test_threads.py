@@ -1,5 +1,6 @@
 """The pool of threads: all tasks are done, errors arrive, nobody writes on after an interrupt."""
 
+import os
 import signal
 import threading
 import time
@@ -100,3 +101,13 @@ def test_an_interrupt_waits_for_what_is_begun(pool, seconds):
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     assert ended
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="says nothing of cores here")
+def test_threads_may_use_every_core_afterwards(pool):
+    """A thread that leaves its waker's core is not bound to another one."""
+    found = []
+    for _ in range(50):
+        threads.run([lambda: time.sleep(0.001), lambda: found.append(os.sched_getaffinity(0))])
+        threads.run([lambda: sum(range(20_000))] * 2)
+    assert found and all(cores == os.sched_getaffinity(0) for cores in found)

@@ -6,6 +6,8 @@ busy; and waits for those that are begun, whatever is raised, for they write to 
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import threading
 from collections import deque
@@ -28,6 +30,23 @@ def _default() -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(f"TINYGRAD_RNN_NUM_THREADS: expected a number from 1, got {text!r}")
     return int(text)
+
+
+def _no_core() -> int:
+    return -1
+
+
+_system = ctypes.CDLL(None) if hasattr(os, "sched_setaffinity") else None
+_core: Callable[[], int] = getattr(_system, "sched_getcpu", _no_core)  # this thread runs on
+
+
+def _leave(core: int) -> None:
+    """Go to another core than this, if there is one: Linux may wake a thread on its waker's core
+    and leave it there, to wait, with others idle."""
+    if _core() == core != -1 and len(cores := os.sched_getaffinity(0)) > 1:
+        with contextlib.suppress(OSError):
+            os.sched_setaffinity(0, cores - {core})
+            os.sched_setaffinity(0, cores)
 
 
 class _Pool:
@@ -97,6 +116,7 @@ class _Job:
         self.waiting, self.errors = deque(tasks), deque[BaseException]()
         self.came, self.left = deque[None](), deque[None]()
         self.leaving: SimpleQueue[None] = SimpleQueue()
+        self.core = _core()
 
     def work(self) -> None:
         while self.waiting:
@@ -110,6 +130,7 @@ class _Job:
         """What a thread of the pool does; nothing, if it comes late."""
         self.came.append(None)
         try:
+            _leave(self.core)
             self.work()
         except BaseException as error:
             self.errors.append(error)
