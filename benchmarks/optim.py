@@ -14,7 +14,6 @@ import math
 import os
 import platform
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -25,6 +24,7 @@ import numpy as np
 import torch
 
 import tinygrad_rnn as tg
+from benchmarks.peers.turns import turn
 
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "SGD": {"lr": 1e-3, "momentum": 0.9},
@@ -75,18 +75,13 @@ def runs(what: str, count: int, size: int) -> tuple[Run, Run]:
 def measure(what: str, count: int, size: int, rounds: int) -> tuple[float, float, float]:
     """Median milliseconds of both, and the median of torch's time over ours."""
     pair = runs(what, count, size)
-    inner = 1 if count * size > 1_000_000 else 10
+    calls = 3 if count * size > 1_000_000 else 10
     times: list[list[float]] = []
-    for k in range(rounds + 2):
-        found = []
-        for run in pair if k % 2 else pair[::-1]:  # nobody is always the first
-            start = time.perf_counter()
-            for _ in range(inner):
-                run()
-            found.append((time.perf_counter() - start) / inner * 1e3)
+    for k in range(rounds):
+        found = [turn(run, calls) for run in (pair if k % 2 else pair[::-1])]
         times.append(found if k % 2 else found[::-1])
-    own, other = zip(*times[2:], strict=True)
-    ratio = statistics.median(b / a for a, b in times[2:])
+    own, other = zip(*times, strict=True)
+    ratio = statistics.median(b / a for a, b in times)
     return statistics.median(own), statistics.median(other), ratio
 
 

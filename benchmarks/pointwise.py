@@ -13,7 +13,6 @@ import math
 import os
 import platform
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +23,7 @@ import numpy as np
 import torch
 
 import tinygrad_rnn as tg
+from benchmarks.peers.turns import turn
 
 Chain = Callable[..., Any]  # of the library's namespace, then of its arrays
 
@@ -53,6 +53,7 @@ def mixture(np_: Any, x: Any, y: Any) -> Any:
 
 
 # Name: the chain, and the shapes of its arrays
+CALLS = 4  # in a turn
 CHAINS: dict[str, tuple[Chain, tuple[tuple[int, ...], ...]]] = {
     "gelu": (gelu, ((1_000_000,),)),
     "silu": (silu, ((1_000_000,),)),
@@ -101,12 +102,9 @@ def measure(name: str, rounds: int) -> dict[str, list[float]]:
     """Milliseconds of each library, round by round."""
     runs = runners(name)
     times: dict[str, list[float]] = {n: [] for n in runs}
-    for k in range(rounds + 3):
+    for _ in range(rounds):
         for n, run in runs.items():
-            start = time.perf_counter()
-            run()
-            if k >= 3:
-                times[n].append((time.perf_counter() - start) * 1e3)
+            times[n].append(turn(run, CALLS))
     return times
 
 
