@@ -280,6 +280,14 @@ def test_malformed_shapes(shape):
     [
         (lambda: ts.reals((2, -1)), "shape: expected whole numbers of at least 0, got"),
         (lambda: ts.reals((2.0,)), "shape: expected whole numbers of at least 0, got"),
+        (lambda: ts.reals(2.0), "shape: expected whole numbers of at least 0, got 2.0"),
+        (lambda: ts.arrays(scales=()), r"positive, finite scales, got .*scales=\(\)"),
+        (lambda: ts.arrays(scales=(1.0, -2.0)), "positive, finite scales"),
+        (lambda: ts.arrays(high=np.inf), "arrays: expected finite bounds .* high=inf"),
+        (lambda: ts.arrays(low=np.nan), "arrays: expected finite bounds .* low=nan"),
+        (lambda: ts.small_integers("5", 0.2, 0.8), "arrays: expected low <= high"),
+        (lambda: ts.distinct(gap=0.5, dtype=int), "distinct: .* whole numbers, got gap=0.5"),
+        (lambda: ts.distinct(gap=-1), "distinct: expected a positive gap, got gap=-1"),
         (lambda: ts.shapes(3, 2), "shapes: expected 0 <= least <= most, got min_dims=3"),
         (lambda: ts.shapes(0, 2, -1), "shapes: expected 0 <= least <= most"),
         (lambda: ts.arrays((), 2, 1), "arrays: expected low <= high, .* got low=2, high=1"),
@@ -290,6 +298,16 @@ def test_malformed_shapes(shape):
 def test_errors(wrong, message):
     with pytest.raises(ValueError, match=message):
         wrong()
+
+
+@given(ts.arrays("a", scales=2.0))
+def test_a_single_scale(a):
+    assert (np.abs(a) <= 8).all()
+
+
+def test_numbers_alone_are_no_inputs():
+    with pytest.raises(TypeError, match=r'got \(.*\); reals\(""\) draws a single number'):
+        tg.testing.assert_gradients(tg.tanh, st.floats(-1, 1))
 
 
 @given(ts.distinct(()))

@@ -88,8 +88,8 @@ def _shapes(shape: Shapes) -> SearchStrategy[Shape]:
         return shape
     if isinstance(shape, str):
         return st.tuples(*map(_axis, shape.split()))
-    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
-    if not all(isinstance(n, (int, np.integer)) and n >= 0 for n in sizes):
+    sizes = tuple(np.atleast_1d(shape).tolist())
+    if not all(isinstance(n, int) and n >= 0 for n in sizes):
         raise ValueError(f"shape: expected whole numbers of at least 0, got {shape!r}")
     return st.just(sizes)
 
@@ -101,7 +101,7 @@ def arrays(
     *,
     away: Sequence[float] = (),
     margin: float = 0.125,
-    scales: Sequence[float] = (1.0,),
+    scales: float | Sequence[float] = (1.0,),
     integers: bool = False,
     dtype: DTypeLike = np.float64,
     layouts: bool = True,
@@ -117,21 +117,26 @@ def arrays(
         low, high: the bounds, -4 to 4.
         away: points that no element is nearer to than margin (0.125, or 1 for whole numbers), all
             between the bounds.
-        scales: the array is multiplied by one of these; positive.
+        scales: the array is multiplied by one of these; positive and finite.
         integers: whether elements are whole numbers.
         dtype: any; bounds hold up to its rounding.
         layouts: whether some arrays are transposed, reversed or gapped views, or have stride 0.
 
     Raises:
-        ValueError: if the shape is malformed, or there is no room within the bounds.
+        ValueError: if the shape, bounds or scales are malformed, or there is no room within.
 
     >>> from hypothesis import find
     >>> find(arrays("a 2", low=0.5), lambda a: len(a) > 1 and (a > 1.2).any())
     array([[1.5, 1. ],
            [1. , 1. ]])
     """
-    points, wide = sorted(away), high - low
-    margin = max(1.0, margin) if integers else margin
+    points, factors = sorted(away), np.atleast_1d(scales).tolist()
+    if not (np.isfinite([low, high, *factors]).all() and min(factors, default=0.0) > 0):
+        got = f"low={low}, high={high}, scales={scales}"
+        raise ValueError(f"arrays: expected finite bounds and positive, finite scales, got {got}")
+    if integers:
+        low, high, margin = math.ceil(low), math.floor(high), max(1.0, margin)
+    wide = high - low
     if wide < 0 or np.diff([low - margin, *points, high + margin]).min() < 2 * margin:
         raise ValueError(
             f"arrays: expected low <= high, and room by {margin} on both sides of each point, "
@@ -143,7 +148,7 @@ def arrays(
 
     def made(where: Shape, content: bytes) -> Array:
         parts, decimals = rounding[content[1] % len(rounding)]
-        scale, size = scales[content[2] % len(scales)], math.prod(where)
+        scale, size = factors[content[2] % len(factors)], math.prod(where)
         x = np.resize(np.frombuffer(content[4:], "<u2")[::-1] / 2**16, size)
         if content[0] % 3 == 2 and size > DRAWN:
             x[DRAWN:] = np.random.default_rng(list(content[4:])).random(size - DRAWN)

@@ -82,6 +82,11 @@ class Property:
         inputs: list[Any] = []
         _rebuilt(arguments, lambda v: inputs.append(v) if differentiable(v) else None)
         extra = self.extra
+        if not inputs:
+            raise TypeError(
+                "check_gradients: expected an array or Tensor of floating-point numbers among what "
+                f'is drawn, got {arguments!r}; reals("") draws a single number'
+            )
 
         def passing(fn: Any) -> Any:
             def passed(*xs: Any) -> Any:

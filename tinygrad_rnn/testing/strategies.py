@@ -86,10 +86,20 @@ def distinct(
         offset: added to all; two arrays with offsets half a gap apart have no tie between them.
         options: dtype of `arrays`.
 
+    Raises:
+        ValueError: if the gap is not positive, or the dtype cannot hold it.
+
     >>> from hypothesis import find
     >>> find(distinct("a"), lambda a: a.size == 3)
     array([-1.,  0.,  1.])
     """
+
+    whole = np.dtype(options.get("dtype", np.float64)).kind in "biu"
+    if not gap > 0 or (whole and (gap % 1 or offset % 1)):
+        raise ValueError(
+            f"distinct: expected a positive gap{' and whole numbers' * whole}, "
+            f"got gap={gap}, offset={offset}"
+        )
 
     def ranked(a: Array) -> Array:
         ranks = np.argsort(np.argsort(a, axis=None, kind="stable")).reshape(a.shape)
