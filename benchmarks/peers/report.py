@@ -26,7 +26,7 @@ class Log:
 def heading(peers: list[str]) -> list[str]:
     """What the columns are, and their names."""
     names = f"{'thr':>3} {'mode':5} {'cell':4} {'T,B,I,H':15}{'ours ms':>9}{'GFLOP/s':>9}"
-    columns = "".join(f"{f'{peer} ms':>15}{'ratio':>20} " for peer in peers)
+    columns = "".join(f"{f'{peer} ms':>15}{'ratio':>22} " for peer in peers)
     about = (
         "ms: medians. GFLOP/s: of the matrix products. peak: share of the machine's peak, which is "
         "measured in\nturn with the row. ratio: peer / ours, median [quartiles]; * below its goal "
@@ -58,7 +58,7 @@ def line(result: Result, peers: list[str]) -> str:
         text += f"{'-':>9}{'-':>9}{'-':>15}  "
     for peer in peers:
         time = f"{1e3 * result.median(peer):.3f}" if peer in result.times else "-"
-        text += f"{time:>15}{_ratio(result, peer):>20} "
+        text += f"{time:>15}{_ratio(result, peer):>22} "
     return (text + " ".join(f"{k}: {v}" for k, v in result.notes.items() if k in peers)).rstrip()
 
 
