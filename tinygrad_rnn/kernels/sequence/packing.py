@@ -53,38 +53,48 @@ class Packing:
     def packed(self, weights: Sequence[np.ndarray], versions: Sequence[int]) -> list[Packed]:
         """The parts, which stay as they are while they are referred to. A weight of version -1 may
         have changed unseen; others are packed again only when their version has changed."""
+        found: list[Packed] = []
+        stale: list[tuple[Matrix, np.ndarray, Packed]] = []
         with LOCK:
-            return [
-                self._part(k, weights[m.param], versions[m.param]) for k, m in enumerate(self.parts)
-            ]
+            for k, part in enumerate(self.parts):
+                weight, version = weights[part.param], versions[part.param]
+                found.append(self._place(k, weight, version))
+                if not found[-1].version == version >= 0:
+                    stale.append((part, weight, found[-1]))
+            self._pack(stale)
+            for part, _, packed in stale:
+                packed.version = versions[part.param]
+        return found
 
-    def _part(self, index: int, weight: np.ndarray, version: int) -> Packed:
+    def _place(self, index: int, weight: np.ndarray, version: int) -> Packed:
+        """A part as it is packed, or memory for it that no call reads."""
         key = id(weight), index
         found = self._known.get(key)
-        if found is not None and found.version == version >= 0 and found.weight() is weight:
-            return found
         known = found is not None and found.weight() is weight
+        if found is not None and known and found.version == version >= 0:
+            return found
         del found  # or it would count as a reader
         if not known or _references(self._known, key) > FREE:
             self._known = {k: p for k, p in self._known.items() if p.weight() is not None}
             self._known[key] = Packed(weight, self._sizes[index])
-        found = self._known[key]
-        self._pack(self.parts[index], weight, found.address)
-        found.version = version
-        return found
+        return self._known[key]
 
-    def _pack(self, part: Matrix, weight: np.ndarray, target: int) -> None:
-        """Pack a part of a weight; its panels are dealt to threads."""
-        stride_k, stride_n = weight.strides if part.turned else weight.strides[::-1]
-        k, n, width = part.k_end - part.k, part.n_end - part.n, self._panel
-        source = address(weight) + part.k * stride_k + part.n * stride_n
-        ways = ways_for(DEAR * k * n)
-        if ways == 1:
-            self._call(source, stride_n, stride_k, n, k, target)
-            return
-        tasks, column = [], k * self.dtype.itemsize
-        for start, stop in threads.shares(-(-n // width), ways):
-            first, last = start * width, min(stop * width, n)
-            given = source + first * stride_n, stride_n, stride_k, last - first, k
-            tasks.append(functools.partial(self._call, *given, target + first * column))
-        threads.run(tasks)
+    def _pack(self, parts: Sequence[tuple[Matrix, np.ndarray, Packed]]) -> None:
+        """Pack parts of weights; their panels are dealt to threads."""
+        work = sum((part.k_end - part.k) * (part.n_end - part.n) for part, _, _ in parts)
+        calls: list[list[tuple[int, ...]]] = [[] for _ in range(ways_for(DEAR * work))]
+        for part, weight, packed in parts:
+            stride_k, stride_n = weight.strides if part.turned else weight.strides[::-1]
+            k, n, width = part.k_end - part.k, part.n_end - part.n, self._panel
+            source = address(weight) + part.k * stride_k + part.n * stride_n
+            shares = threads.shares(-(-n // width), len(calls))
+            for share, (start, stop) in zip(calls, shares, strict=False):
+                first, last = start * width, min(stop * width, n)
+                target = packed.address + first * k * self.dtype.itemsize
+                given = source + first * stride_n, stride_n, stride_k, last - first, k, target
+                share.append(given)
+        threads.run([functools.partial(self._in_turn, share) for share in calls])
+
+    def _in_turn(self, calls: Sequence[tuple[int, ...]]) -> None:
+        for given in calls:
+            self._call(*given)
