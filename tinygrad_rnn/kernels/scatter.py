@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tinygrad_rnn.kernels.emit import Module
+from tinygrad_rnn.kernels.machine import lanes_of
 from tinygrad_rnn.kernels.pointwise.lanes import Lane
 from tinygrad_rnn.kernels.rows.code import Kernels, at, dealt, lines
 
@@ -42,7 +43,7 @@ def scatter_rows(rows: np.ndarray, indices: np.ndarray, count: int) -> np.ndarra
         np.add.at(out, indices, rows)
         return out
     rows, numbers = lines(rows), np.ascontiguousarray(indices, np.int64)
-    strips = -(-rows.shape[1] * rows.itemsize // (STRIP * 64))
+    strips = -(-rows.shape[1] // (STRIP * lanes_of(rows.dtype)))
     call = KERNELS.call(
         "scatter", rows.dtype, rows=at(rows), row=rows.strides[0], indices=at(numbers),
         count=len(rows), out=at(out), width=rows.shape[1],
