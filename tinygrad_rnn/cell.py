@@ -9,21 +9,23 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Sequence
+from types import FunctionType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinygrad_rnn.autograd import writes
 from tinygrad_rnn.autograd.fused import fused
-from tinygrad_rnn.autograd.graph import Array, Value
+from tinygrad_rnn.autograd.graph import Value
 from tinygrad_rnn.autograd.ops.elementwise import not_equal, where
 from tinygrad_rnn.autograd.trace.atoms import Untraceable
 from tinygrad_rnn.autograd.trace.lowering import lowered
+from tinygrad_rnn.autograd.trace.outside import numbers_read
 from tinygrad_rnn.autograd.trace.watch import Shapes, traced
 from tinygrad_rnn.kernels import choice
 from tinygrad_rnn.kernels.sequence.recurrence import Given, Recurrence, Saved
 
-NUMBERS = (bool, int, float)
+REMEMBERED = 64  # compiled forms of a cell
 
 
 class Cell:
@@ -37,11 +39,19 @@ class Cell:
     states = 1
 
     def __init__(self, step: Callable[..., Any]) -> None:
-        self.step, self.__name__, self.__qualname__ = step, step.__name__, step.__qualname__
+        name = type(step).__name__
+        if not callable(step):
+            raise TypeError(f"cell: expected a step function, got {name}")
+        self.step, self.__name__ = step, getattr(step, "__name__", name)
+        self.__qualname__ = getattr(step, "__qualname__", name)
         self._compiled: dict[Any, Recurrence | None] = {}
-        self._resetting: dict[bool, Cell] = {}
-        self._outside, self._told = numbers_read(step), set[str]()
-        functools.update_wrapper(self, step)
+        self._varied: dict[Any, Cell] = {}
+        self._told = set[str]()
+        functools.update_wrapper(self, step, updated=["__dict__"] * isinstance(step, FunctionType))
+
+    @functools.cached_property
+    def _outside(self) -> list[Callable[[], Any]]:
+        return numbers_read(self.step)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.step(*args, **kwargs)
@@ -53,17 +63,13 @@ class Cell:
     def __repr__(self) -> str:
         return f"cell({self.step!r})"
 
-    def resetting(self, several: bool) -> Cell:
-        """The cell with one more input, (B, 1), which says where the state is 0 before the step;
-        whether the step itself gets a tuple of inputs."""
-
-        def step(xs: tuple[Any, ...], state: Any, *rest: Any) -> Any:
-            *x, begins = xs
-            return self.step(tuple(x) if several else x[0], cleared(begins, state), *rest)
-
-        if several not in self._resetting:
-            self._resetting[several] = Cell(functools.wraps(self.step)(step))
-        return self._resetting[several]
+    def varied(self, way: Callable[..., Any], *options: Any) -> Cell:
+        """The cell of `way(step, *options)`, a step made of this one, remembered."""
+        key = way, options
+        if key not in self._varied:
+            made = self._varied[key] = Cell(functools.wraps(self.step)(way(self.step, *options)))
+            made._outside += self._outside
+        return self._varied[key]
 
     def compiled(self, inputs: Inputs, roles: Roles) -> Recurrence | None:
         """Its compiled form for such inputs, or None if it can only run by its definition."""
@@ -76,6 +82,8 @@ class Cell:
             )
             params = tuple(a.shape for a in arrays[rest:])
             shapes = Shapes(xs, states, each, params, roles.several, roles.paired, inputs.fixed)
+            if len(self._compiled) >= REMEMBERED:
+                self._compiled.clear()
             self._compiled[key] = self._attempt(shapes, arrays)
         return self._compiled[key]
 
@@ -130,32 +138,24 @@ def cell(step: Callable[..., Any]) -> Cell:
     return step if isinstance(step, Cell) else Cell(step)
 
 
-def numbers_read(step: Any) -> list[Callable[[], Any]]:
-    """How to read the numbers and flags that a function reads from outside."""
-    outside, code = getattr(step, "__globals__", {}), getattr(step, "__code__", None)
-    found: list[Callable[[], Any]] = []
-    for held in getattr(step, "__closure__", None) or ():
-        if isinstance(_content(held), NUMBERS):
-            found.append(functools.partial(_content, held))
-    for name in code.co_names if code else ():
-        if isinstance(outside.get(name), NUMBERS):
-            found.append(functools.partial(outside.get, name))
-    return found
+def resetting(step: Callable[..., Any], several: bool, given: bool) -> Callable[..., Any]:
+    """The step with one more input, (B, 1), which says where the state begins anew before it: as 0,
+    or as the first of each.
 
+    Args:
+        several: whether the step itself gets a tuple of inputs.
+        given: whether each has it.
+    """
 
-def _content(held: Any) -> Any:
-    """Of a variable of an enclosing function, None while it has no value."""
-    try:
-        return held.cell_contents
-    except ValueError:
-        return None
+    def reset(xs: tuple[Any, ...], state: Any, *rest: Any) -> Any:
+        *x, begins = xs
+        parts, begun = state if isinstance(state, tuple) else (state,), not_equal(begins, 0.0)
+        fresh = rest[: len(parts) * given] or [0.0] * len(parts)
+        parts = tuple(where(begun, f, s) for f, s in zip(fresh, parts, strict=True))
+        state = parts if isinstance(state, tuple) else parts[0]
+        return step(tuple(x) if several else x[0], state, *rest[len(parts) * given :])
 
-
-def cleared(begins: Array, state: Any) -> Any:
-    """The state, 0 where `begins`, (B, 1), is not; states may be tuples."""
-    if isinstance(state, tuple):
-        return tuple(cleared(begins, s) for s in state)
-    return where(not_equal(begins, 0.0), 0.0, state)
+    return reset
 
 
 class Roles(NamedTuple):

@@ -113,6 +113,23 @@ def load(path: PathLike) -> tuple[dict[str, Array], dict[str, Any]]:
         ) from error
 
 
+def load_arrays(path: PathLike) -> dict[str, Array]:
+    """Read the arrays of any safetensors file, such as PyTorch's weights. Other tools write no
+    checksums: of damage, only a broken structure is noticed.
+
+    Raises:
+        CheckpointError: if it is no such file, or has arrays of types that NumPy lacks.
+        ImportError: without safetensors.
+    """
+    library = _safetensors()
+    try:
+        return dict(library.load(_read(Path(path))))
+    except Exception as error:
+        wanted = f"load_arrays: {str(path)!r}: expected a safetensors file of NumPy's types"
+        remedy = "write it anew, bfloat16 as float32"
+        raise CheckpointError(f"{wanted}, got {_reason(error)[:300]}; {remedy}") from error
+
+
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror!r} from the system"
@@ -121,8 +138,7 @@ def _reason(error: Exception) -> str:
 
 def _remedy(path: PathLike) -> str:
     with suppress(OSError, ValueError):
-        previous = previous_path(path)
-        if previous.is_file():
+        if (previous := previous_path(path)).is_file():
             return f"the previous checkpoint is at {str(previous)!r}"
     return "there is no previous checkpoint: restore a copy or start anew"
 
@@ -162,7 +178,8 @@ def _serialize(arrays: Mapping[str, Array], state: Mapping[str, Any]) -> bytes:
 
 def _normal(name: str, array: Array) -> Array:
     """The array C-contiguous and little-endian, as the format has it."""
-    if not isinstance(name, str) or name == "__metadata__" or not _is_utf8(name):
+    valid = isinstance(name, str) and name == name.encode(errors="ignore").decode()
+    if not valid or name == "__metadata__":
         raise CheckpointError(
             f"save: expected array names of valid Unicode other than '__metadata__', got {name!r}"
         )
@@ -177,12 +194,6 @@ def _normal(name: str, array: Array) -> Array:
             f"got {array.dtype}; use astype"
         )
     return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
-
-
-def _is_utf8(text: str) -> bool:
-    with suppress(UnicodeEncodeError):
-        return bool(text.encode()) or not text
-    return False
 
 
 def _checksum(name: str, array: Array) -> str:
@@ -288,9 +299,8 @@ def _read(path: Path) -> bytes:
 def _parse(blob: bytes, library: Any) -> tuple[dict[str, Array], dict[str, Any]]:
     arrays = library.load(blob)
     metadata = json.loads(blob[8 : 8 + int.from_bytes(blob[:8], "little")]).get("__metadata__", {})
-    if FORMAT not in metadata:
+    if (text := metadata.get(FORMAT)) is None:
         raise ValueError("a safetensors file that tinygrad_rnn.saving did not write")
-    text = metadata[FORMAT]
     if hashlib.sha256(text.encode()).hexdigest() != metadata.get("sha256"):
         raise ValueError("a state that does not match its checksum")
     document = json.loads(text)
@@ -329,8 +339,7 @@ def set_generator_state(rng: np.random.Generator, state: Mapping[str, Any]) -> N
     Raises:
         ValueError: if the state is not one of this kind of generator; rng is then unchanged.
     """
-    kind = type(rng.bit_generator)
-    trial = kind()  # a state that is only half right must not reach rng
+    trial = type(rng.bit_generator)()  # a state that is only half right must not reach rng
     try:
         trial.state = dict(state)
         matches = _lists(trial.state) == _lists(dict(state))
@@ -339,8 +348,8 @@ def set_generator_state(rng: np.random.Generator, state: Mapping[str, Any]) -> N
         matches = False
     if not matches:
         raise ValueError(
-            f"set_generator_state: expected a state of {kind.__name__}, got {str(state)[:200]}; "
-            "use one that generator_state returned for the same kind of generator"
+            f"set_generator_state: expected a state of {type(trial).__name__}, got "
+            f"{str(state)[:200]}; use one that generator_state returned for this kind of generator"
         )
     rng.bit_generator.state = trial.state
 

@@ -13,7 +13,7 @@ from tinygrad_rnn.autograd.ops.elementwise import where
 from tinygrad_rnn.autograd.ops.shape import stack, unstack
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.autograd.trace.atoms import Untraceable
-from tinygrad_rnn.cell import Call, Cell, Roles, inspected, scanned
+from tinygrad_rnn.cell import Call, Cell, Roles, inspected, resetting, scanned
 
 Step = Callable[..., tuple[Array, Any]]
 
@@ -25,11 +25,16 @@ def _chosen(keep: np.ndarray, new: Any, old: Any) -> Any:
     return where(keep, new, old)
 
 
+def _parts(state: Any) -> tuple[Array, ...]:
+    return state if isinstance(state, tuple) else () if state is None else (state,)
+
+
 def _cleared(state: Any) -> Any:
     return tuple(map(_cleared, state)) if isinstance(state, tuple) else 0
 
 
-def _stepped(step: Step, *inputs: Any) -> tuple[Array, Any]:
+def stepped(step: Step, *inputs: Any) -> tuple[Array, Any]:
+    """One step, or raise."""
     result: Any = step(*inputs)
     if not isinstance(result, tuple) or len(result) != 2:
         raise TypeError(
@@ -50,11 +55,12 @@ def _checked_lengths(lengths: Any, steps: int, batch: int) -> np.ndarray:
         raise ValueError(
             f"scan: expected lengths in 0..T={steps}, got {array[b]} at batch item {b}"
         )
-    return array
+    return array.astype(np.int64)
 
 
 def _checked_inputs(xs: Any) -> tuple[Array, ...]:
     arrays = xs if isinstance(xs, tuple) else (xs,)
+    arrays = tuple(x if hasattr(x, "dtype") else np.asarray(x) for x in arrays)
     if not arrays or any(
         len(shape_of(x)) != 3 or shape_of(x)[:2] != shape_of(arrays[0])[:2] for x in arrays
     ):
@@ -86,7 +92,8 @@ def scan(
         each: rows (B, n) given to every step.
         lengths: (B,) integers in 0..T: beyond its length a sequence's output is 0 and its state
             stays; a reversed scan starts at the last valid step.
-        reset: (T, B) bool: where true, the state is 0 before that step.
+        reset: (T, B) bool: where true, the state is 0 before that step; or a pair of this and the
+            state that it then is.
         reverse: run from the last step to the first.
 
     Shapes:
@@ -105,21 +112,23 @@ def scan(
     valid = None if lengths is None else _checked_lengths(lengths, steps, batch)
     if valid is not None and (valid == steps).all():
         valid = None
+    reset, fresh = reset if isinstance(reset, tuple) else (reset, None)
     resets = None if reset is None else np.asarray(reset, dtype=bool)
     if resets is not None and resets.shape != (steps, batch):
         raise ValueError(f"scan: expected reset of shape {(steps, batch)}, got {resets.shape}")
     if isinstance(step, Cell) and steps and batch:
-        cell, given, tupled = step, arrays, several
+        cell, given, tupled, rows = step, arrays, several, each
         if resets is not None:
             begins = resets[:, :, None].astype(arrays[0].dtype)
-            cell, given, tupled = step.resetting(several), (*arrays, begins), True
-        result = _compiled(cell, given, tupled, state, each, params, reverse, valid)
+            cell, tupled = step.varied(resetting, several, fresh is not None), True
+            given, rows = (*arrays, begins), (*_parts(fresh), *each)
+        result = _compiled(cell, given, tupled, state, rows, params, reverse, valid)
         if result is not None:
             return result
     if not steps:
         return _no_steps(step, arrays, several, state, (*each, *params)), state
     rest = *each, *params
-    return _looped(step, arrays, several, state, rest, valid, resets, reverse)
+    return _looped(step, arrays, several, state, rest, valid, (resets, fresh), reverse)
 
 
 def _looped(
@@ -129,21 +138,23 @@ def _looped(
     state: Any,
     rest: Sequence[Array],
     lengths: np.ndarray | None,
-    resets: np.ndarray | None,
+    reset: tuple[np.ndarray | None, Any],
     reverse: bool,
 ) -> tuple[Any, Any]:
     """The definition: one step after another."""
+    resets, fresh = reset
     rows = list(zip(*(unstack(x) for x in arrays), strict=True))
     outputs: list[Array] = [None] * len(rows)
     for t in reversed(range(len(rows))) if reverse else range(len(rows)):
         before = state
         if resets is not None and resets[t].any():
-            before = _chosen(~resets[t][:, None], state, _cleared(state))
+            anew = _cleared(state) if fresh is None else fresh
+            before = _chosen(~resets[t][:, None], state, anew)
         keep = None if lengths is None or (t < lengths).all() else (t < lengths)[:, None]
         x = rows[t]
         if keep is not None:
             x = _chosen(keep, x, (False,) * len(x))  # a zero of any dtype: padding may be NaN
-        outputs[t], after = _stepped(step, x if several else x[0], before, *rest)
+        outputs[t], after = stepped(step, x if several else x[0], before, *rest)
         if keep is not None:
             outputs[t], after = _chosen(keep, outputs[t], 0), _chosen(keep, after, state)
         state = after
@@ -199,5 +210,5 @@ def _definition(
 def _no_steps(step: Step, arrays: Sequence[Array], several: bool, state: Any, rest: Any) -> Tensor:
     """The outputs (0, B, m) of a scan without steps, by the shape of one step on zeros."""
     zeros = tuple(Tensor(np.zeros(shape_of(x)[1:], x.dtype)) for x in arrays)
-    output, _ = _stepped(step, zeros if several else zeros[0], state, *rest)
+    output, _ = stepped(step, zeros if several else zeros[0], state, *rest)
     return Tensor(np.zeros((0, *output.shape), output.dtype))

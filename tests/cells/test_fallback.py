@@ -1,5 +1,6 @@
 """Steps that cannot be compiled run by their definition, with one warning that names the line."""
 
+import functools
 import operator
 import os
 import subprocess
@@ -262,6 +263,66 @@ def test_numbers_from_outside_may_change(monkeypatch):
 
 
 FACTOR = 1.5
+
+
+def wrapped(step):
+    @functools.wraps(step)
+    def inner(*args):
+        return step(*args)
+
+    return inner
+
+
+def halved(x):
+    return SHARE * x
+
+
+def test_numbers_behind_decorators_and_in_helpers_may_change(monkeypatch):
+    """Also NumPy's, and those that there are only after the step."""
+
+    @tg.cell
+    @wrapped
+    def step(x, h, w):
+        h = tg.tanh(tg.linear(h, w) + LATER * halved(x))  # noqa: F821
+        return h, h
+
+    leaves = tensors((4, 2, 3), (2, 3), (3, 3))
+    seen = set()
+    for later, share in ((0.5, 0.25), (2.0, 0.25), (2.0, np.float32(0.75))):
+        monkeypatch.setitem(globals(), "LATER", later)
+        monkeypatch.setitem(globals(), "SHARE", share)
+        found = tg.scan(step, *leaves[:2], leaves[2:])[0].numpy()
+        with tg.definitions():
+            expected = tg.scan(step, *leaves[:2], leaves[2:])[0].numpy()
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        seen.add(found.tobytes())
+    assert len(seen) == 3
+
+
+SHARE = 0.5
+
+
+def test_steps_that_are_no_plain_functions():
+    def step(x, h, w, scale=1.0):
+        h = tg.tanh(tg.linear(h, w) * scale + x)
+        return h, h
+
+    class Step:
+        def __init__(self):
+            self.step = "an attribute of its own"
+
+        def __call__(self, x, h, w):
+            return step(x, h, w, 2.0)
+
+    leaves = tensors((4, 2, 3), (2, 3), (3, 3))
+    expected = tg.scan(lambda *a: step(*a, 2.0), *leaves[:2], leaves[2:])[0].numpy()
+    for other in (functools.partial(step, scale=2.0), Step()):
+        made = tg.cell(other)
+        found = tg.scan(made, *leaves[:2], leaves[2:])[0].numpy()
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+        assert all(v is not None for v in made._compiled.values())
+    with pytest.raises(TypeError, match="cell: expected a step function, got int"):
+        tg.cell(3)
 
 
 def test_what_a_step_does_not_use_has_no_gradient():

@@ -7,6 +7,7 @@ import tinygrad_rnn as tg
 from tests.cells.runs import close, drawn_run, identical, made, widths
 from tests.cells.table import CELLS
 from tests.cells.test_bits import threads  # noqa: F401 (a fixture)
+from tinygrad_rnn.nn import cells
 
 ALL = pytest.mark.parametrize("name", CELLS)
 REVERSE = pytest.mark.parametrize("reverse", (False, True), ids=("forward", "reverse"))
@@ -117,3 +118,60 @@ def test_states_begin_anew(name, reverse):
     reset[:, 1] = False
     close(run, *both(run, reset=reset, reverse=reverse))
     close(run, *both(run, reset=reset, reverse=reverse, lengths=[4, 6, 0]))
+
+
+@pytest.mark.parametrize("dtype", ("u1", "u8", "i2"))
+def test_lengths_of_any_integer_dtype(dtype):
+    run = made("gru", steps=6, batch=7)
+    found = run.results(lengths=np.array(LENGTHS, dtype))
+    identical(found, run.results(lengths=LENGTHS))
+
+
+@REVERSE
+@pytest.mark.parametrize("batch", (1, 3))
+@pytest.mark.parametrize("steps", (4, 700))
+def test_inputs_that_repeat_or_have_no_width(steps, batch, reverse, rng):
+    """A context that is the same at every step, and batch item, in no memory of its own."""
+    h, u = (rng.standard_normal(s) for s in ((batch, 4), (4, 4)))
+    context = rng.standard_normal(5)
+    for x in (
+        np.broadcast_to(context, (steps, batch, 5)),
+        np.broadcast_to(rng.standard_normal((batch, 5)), (steps, batch, 5)),
+        np.zeros((steps, batch, 0)),
+    ):
+        w = rng.standard_normal((4, x.shape[-1]))
+        leaves = [tg.Tensor(a, requires_grad=True) for a in (h, w, u)]
+
+        def results(x=x, leaves=leaves):
+            step = cells.rnn_tanh
+            y, end = tg.scan(step, tg.Tensor(x), leaves[0], leaves[1:], reverse=reverse)
+            return [y, end, *tg.grad((y * y).sum() + end.sum(), leaves)]
+
+        with tg.definitions():
+            expected = results()
+        for f, e in zip(results(), expected, strict=True):
+            np.testing.assert_allclose(f.numpy(), e.numpy(), rtol=1e-9, atol=1e-12)
+
+
+def test_a_state_that_no_step_reads_is_handed_on_by_sequences_without_steps():
+    @tg.cell
+    def fresh(x, h, w):
+        h = tg.tanh(tg.linear(x, w))
+        return h, h
+
+    x, h, w = (tg.Tensor(np.ones(s), requires_grad=True) for s in ((3, 2, 4), (2, 4), (4, 4)))
+
+    def gradient():
+        return tg.grad(tg.scan(fresh, x, h, (w,), lengths=[0, 3])[1].sum(), h)[0].numpy()
+
+    with tg.definitions():
+        expected = gradient()
+    assert expected.any()
+    np.testing.assert_array_equal(gradient(), expected)
+
+
+def test_plain_lists_may_begin_anew():
+    h = tg.zeros(1, 2)
+    xs = [[[1.0, 2.0]], [[3.0, 4.0]]]
+    y, _ = tg.scan(lambda x, h: (h + x, h + x), xs, h, reset=[[False], [True]])
+    np.testing.assert_array_equal(np.asarray(y)[1], [[3.0, 4.0]])

@@ -1,9 +1,10 @@
 """Layers, losses and initialisers, with PyTorch's names and shapes."""
 
-from tinygrad_rnn.nn import cells, init
+from tinygrad_rnn.nn import cells, init, inspection
 from tinygrad_rnn.nn.attention import AdditiveAttention, DotAttention, GeneralAttention
 from tinygrad_rnn.nn.connections import Dense, Highway, Residual, Skip
 from tinygrad_rnn.nn.containers import ModuleDict, ModuleList, Sequential
+from tinygrad_rnn.nn.convert import from_keras, from_onnx
 from tinygrad_rnn.nn.layers import Dropout, Embedding, Linear, dropout
 from tinygrad_rnn.nn.losses import cross_entropy
 from tinygrad_rnn.nn.module import Module, Parameter
@@ -73,8 +74,11 @@ __all__ = [
     "cross_entropy",
     "detached",
     "dropout",
+    "from_keras",
+    "from_onnx",
     "hinge_embedding_loss",
     "init",
+    "inspection",
     "l1_loss",
     "layer_norm",
     "linear_cross_entropy",

@@ -2,7 +2,8 @@
 
 The same lines give a step on arrays, on Tensors (recorded) and, traced, the compiled sequence;
 `nn.Recurrent(cells.NAME, I, H)` is a layer. x is (B, I), each state (B, H), and W_a·, w_a stand for
-a block of rows of a matrix, as they follow one another. Biases may be left out.
+a block of rows of a matrix, as they follow one another. Biases may be left out. `seen(h)` is h, but
+in training with a `recurrent_dropout`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from tinygrad_rnn.autograd.ops.linalg import linear
 from tinygrad_rnn.autograd.ops.reduce import mean
 from tinygrad_rnn.autograd.ops.shape import split
 from tinygrad_rnn.cell import Cell, cell
+from tinygrad_rnn.nn.around import seen
 
 State = tuple[Array, ...]
 Bias = Array | None
@@ -59,7 +61,7 @@ def rnn_tanh(
     Shapes:
         x (B, I), h (B, H), w_ih (H, I), w_hh (H, H), b_ih and b_hh (H,)
     """
-    h = tanh(linear(x, w_ih, b_ih) + linear(h, w_hh, b_hh))
+    h = tanh(linear(x, w_ih, b_ih) + linear(seen(h), w_hh, b_hh))
     return h, h
 
 
@@ -75,7 +77,7 @@ def rnn_relu(
     Shapes:
         x (B, I), h (B, H), w_ih (H, I), w_hh (H, H), b_ih and b_hh (H,)
     """
-    h = relu(linear(x, w_ih, b_ih) + linear(h, w_hh, b_hh))
+    h = relu(linear(x, w_ih, b_ih) + linear(seen(h), w_hh, b_hh))
     return h, h
 
 
@@ -93,7 +95,7 @@ def lstm(
         x (B, I), h and c (B, H), w_ih (4H, I), w_hh (4H, H), b_ih and b_hh (4H,)
     """
     h, c = state
-    i, f, g, o = split(linear(x, w_ih, b_ih) + linear(h, w_hh, b_hh), 4, axis=-1)
+    i, f, g, o = split(linear(x, w_ih, b_ih) + linear(seen(h), w_hh, b_hh), 4, axis=-1)
     c = sigmoid(f) * c + sigmoid(i) * tanh(g)
     h = sigmoid(o) * tanh(c)
     return h, (h, c)
@@ -113,7 +115,7 @@ def gru(
         x (B, I), h (B, H), w_ih (3H, I), w_hh (3H, H), b_ih and b_hh (3H,)
     """
     x_r, x_z, x_n = split(linear(x, w_ih, b_ih), 3, axis=-1)
-    h_r, h_z, h_n = split(linear(h, w_hh, b_hh), 3, axis=-1)
+    h_r, h_z, h_n = split(linear(seen(h), w_hh, b_hh), 3, axis=-1)
     r, z = sigmoid(x_r + h_r), sigmoid(x_z + h_z)
     n = tanh(x_n + r * h_n)
     h = (1.0 - z) * n + z * h
@@ -137,8 +139,8 @@ def gru_reset_before(
     w_g, w_n = split(w_hh, cut, axis=0)
     b_g, b_n = (None, None) if b_hh is None else split(b_hh, cut)
     x_g, x_n = split(linear(x, w_ih, b_ih), cut, axis=-1)
-    r, z = split(sigmoid(x_g + linear(h, w_g, b_g)), 2, axis=-1)
-    n = tanh(x_n + linear(r * h, w_n, b_n))
+    r, z = split(sigmoid(x_g + linear(seen(h), w_g, b_g)), 2, axis=-1)
+    n = tanh(x_n + linear(r * seen(h), w_n, b_n))
     h = (1.0 - z) * n + z * h
     return h, h
 
@@ -157,8 +159,8 @@ def gru_update(x: Array, c: Array, w_ih: Array, w_hh: Array, b: Bias = None) -> 
     cut = [2 * c.shape[-1]]
     w_g, w_c = split(w_hh, cut, axis=0)
     x_g, x_c = split(linear(x, w_ih, b), cut, axis=-1)
-    r, u = split(sigmoid(x_g + linear(c, w_g)), 2, axis=-1)
-    c = u * tanh(x_c + linear(r * c, w_c)) + (1.0 - u) * c
+    r, u = split(sigmoid(x_g + linear(seen(c), w_g)), 2, axis=-1)
+    c = u * tanh(x_c + linear(r * seen(c), w_c)) + (1.0 - u) * c
     return c, c
 
 
@@ -172,7 +174,7 @@ def gru_simple(x: Array, c: Array, w_ih: Array, w_hh: Array, b: Bias = None) -> 
     Shapes:
         x (B, I), c (B, H), w_ih (2H, I), w_hh (2H, H), b (2H,)
     """
-    u, new = split(linear(x, w_ih, b) + linear(c, w_hh), 2, axis=-1)
+    u, new = split(linear(x, w_ih, b) + linear(seen(c), w_hh), 2, axis=-1)
     u = sigmoid(u)
     c = u * tanh(new) + (1.0 - u) * c
     return c, c
@@ -191,8 +193,8 @@ def minimal_gated(
     """
     w_f, w_n = split(w_hh, 2, axis=0)
     x_f, x_n = split(linear(x, w_ih, b), 2, axis=-1)
-    f = sigmoid(x_f + linear(h, w_f))
-    h = (1.0 - f) * h + f * tanh(x_n + linear(f * h, w_n))
+    f = sigmoid(x_f + linear(seen(h), w_f))
+    h = (1.0 - f) * h + f * tanh(x_n + linear(f * seen(h), w_n))
     return h, h
 
 
@@ -208,7 +210,7 @@ def lstm_linear_output(
         as of `lstm`
     """
     h, c = state
-    i, f, g, o = split(linear(x, w_ih, b_ih) + linear(h, w_hh, b_hh), 4, axis=-1)
+    i, f, g, o = split(linear(x, w_ih, b_ih) + linear(seen(h), w_hh, b_hh), 4, axis=-1)
     c = sigmoid(f) * c + sigmoid(i) * tanh(g)
     h = sigmoid(o) * c
     return h, (h, c)
@@ -234,7 +236,7 @@ def lstm_peephole(
         as of `lstm`; p_i, p_f and p_o (H,), b (4H,)
     """
     h, c = state
-    i, f, g, o = split(linear(x, w_ih, b) + linear(h, w_hh), 4, axis=-1)
+    i, f, g, o = split(linear(x, w_ih, b) + linear(seen(h), w_hh), 4, axis=-1)
     c = sigmoid(f + p_f * c) * c + sigmoid(i + p_i * c) * tanh(g)
     h = sigmoid(o + p_o * c) * tanh(c)
     return h, (h, c)
@@ -252,7 +254,7 @@ def lstm_coupled(
         x (B, I), h and c (B, H), w_ih (3H, I), w_hh (3H, H), b (3H,)
     """
     h, c = state
-    f, g, o = split(linear(x, w_ih, b) + linear(h, w_hh), 3, axis=-1)
+    f, g, o = split(linear(x, w_ih, b) + linear(seen(h), w_hh), 3, axis=-1)
     f = sigmoid(f)
     c = f * c + (1.0 - f) * tanh(g)
     h = sigmoid(o) * tanh(c)
@@ -289,7 +291,7 @@ def lstm_projected(
         x (B, I), h (B, P), c (B, H), w_ih (4H, I), w_hh (4H, P), w_hr (P, H), b_ih and b_hh (4H,)
     """
     h, c = state
-    i, f, g, o = split(linear(x, w_ih, b_ih) + linear(h, w_hh, b_hh), 4, axis=-1)
+    i, f, g, o = split(linear(x, w_ih, b_ih) + linear(seen(h), w_hh, b_hh), 4, axis=-1)
     c = sigmoid(f) * c + sigmoid(i) * tanh(g)
     h = linear(sigmoid(o) * tanh(c), w_hr)
     return h, (h, c)
@@ -325,7 +327,7 @@ def lstm_normalised(
         x (B, I), h and c (B, H), w_ih (4H, I), w_hh (4H, H), g_ih, g_hh and b (4H,), g_c, s_c (H,)
     """
     h, c = state
-    a = normalised(linear(x, w_ih), g_ih) + normalised(linear(h, w_hh), g_hh)
+    a = normalised(linear(x, w_ih), g_ih) + normalised(linear(seen(h), w_hh), g_hh)
     i, f, g, o = split(a if b is None else a + b, 4, axis=-1)
     c = sigmoid(f) * c + sigmoid(i) * tanh(g)
     h = sigmoid(o) * tanh(normalised(c, g_c) + s_c)
@@ -351,7 +353,7 @@ def gru_normalised(
     Shapes:
         x (B, I), h (B, H), w_ih (3H, I), w_hh (3H, H), all vectors (3H,)
     """
-    a, u = normalised(linear(x, w_ih), g_ih), normalised(linear(h, w_hh), g_hh)
+    a, u = normalised(linear(x, w_ih), g_ih), normalised(linear(seen(h), w_hh), g_hh)
     x_r, x_z, x_n = split(a if b_ih is None else a + b_ih, 3, axis=-1)
     h_r, h_z, h_n = split(u if b_hh is None else u + b_hh, 3, axis=-1)
     r, z = sigmoid(x_r + h_r), sigmoid(x_z + h_z)
@@ -407,7 +409,7 @@ def lstm_multiplicative(
         x (B, I), h and c (B, H), w_mx (H, I), w_mh (H, H), w_ih (4H, I), w_mg (4H, H), b (4H,)
     """
     h, c = state
-    m = linear(x, w_mx) * linear(h, w_mh)
+    m = linear(x, w_mx) * linear(seen(h), w_mh)
     i, f, g, o = split(linear(x, w_ih, b) + linear(m, w_mg), 4, axis=-1)
     c = sigmoid(f) * c + sigmoid(i) * tanh(g)
     h = sigmoid(o) * tanh(c)
@@ -423,7 +425,7 @@ def independent(x: Array, h: Array, w: Array, u: Array, b: Bias = None) -> tuple
     Shapes:
         x (B, I), h (B, H), w (H, I), u and b (H,)
     """
-    h = relu(linear(x, w, b) + u * h)
+    h = relu(linear(x, w, b) + u * seen(h))
     return h, h
 
 
@@ -452,7 +454,7 @@ def recurrent_highway(x: Array, s: Array, w: Array, *layers: Array) -> tuple[Arr
     """
     given: Any = linear(x, w)
     for r, b in zip(layers[::2], layers[1::2], strict=True):
-        a, t = split(given + linear(s, r, b), 2, axis=-1)
+        a, t = split(given + linear(seen(s), r, b), 2, axis=-1)
         t, given = sigmoid(t), 0.0
         s = t * tanh(a) + (1.0 - t) * s
     return s, s
@@ -474,6 +476,6 @@ def simple_recurrent_unit(
     new, gates, skip = split(linear(x, w), [c.shape[-1], 3 * c.shape[-1]], axis=-1)
     f, r = split(gates if b is None else gates + b, 2, axis=-1)
     v_f, v_r = split(v, 2)
-    f, r = sigmoid(f + v_f * c), sigmoid(r + v_r * c)
+    f, r = sigmoid(f + v_f * seen(c)), sigmoid(r + v_r * seen(c))
     c = f * c + (1.0 - f) * new
     return r * c + (1.0 - r) * skip, c

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -79,9 +79,14 @@ class Embedding(Module):
         TypeError: if the ids are no integers.
         ValueError: if there is no row `padding_idx`.
 
+    An output layer is tied to it by having its weight: Press & Wolf (2017), Using the Output
+    Embedding to Improve Language Models, §3.
+
     >>> import tinygrad_rnn as tg
-    >>> tg.nn.Embedding(10, 4)([[1, 2, 3]]).shape
-    (1, 3, 4)
+    >>> table, output = tg.nn.Embedding(10, 4), tg.nn.Linear(4, 10)
+    >>> output.weight = table.weight
+    >>> output(table([[1, 2, 3]])).shape
+    (1, 3, 10)
     """
 
     def __init__(
@@ -93,15 +98,40 @@ class Embedding(Module):
         dtype: Any = np.float32,
         rng: np.random.Generator | None = None,
     ) -> None:
-        if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
-            raise ValueError(
-                f"Embedding: expected padding_idx in {-num_embeddings}..{num_embeddings - 1}, "
-                f"got {padding_idx}"
-            )
-        self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
+        self.padding_idx = _checked_row(padding_idx, num_embeddings)
         self.weight = init.normal(num_embeddings, embedding_dim, rng=rng, dtype=dtype)
         if self.padding_idx is not None:
             self.weight._data[self.padding_idx] = 0.0
+
+    @classmethod
+    def from_pretrained(
+        cls, embeddings: Any, freeze: bool = True, padding_idx: int | None = None
+    ) -> Self:
+        """An embedding with given rows, which are copied and keep their dtype.
+
+        Args:
+            embeddings: array or Tensor (V, E).
+            freeze: whether they stay as they are: the weight requires no gradient.
+            padding_idx: an id whose row gets no gradient; it stays as given.
+
+        Raises:
+            ValueError: if these are no rows of floating-point numbers, or have no such row.
+
+        Name and meaning as in PyTorch.
+
+        >>> Embedding.from_pretrained([[1.0, 2.0], [3.0, 4.0]])([1]).tolist()
+        [[3.0, 4.0]]
+        """
+        weight = Parameter(embeddings, requires_grad=False)
+        if weight.ndim != 2 or weight.dtype.kind != "f":
+            raise ValueError(
+                "Embedding.from_pretrained: expected rows of floating-point numbers (V, E), got "
+                f"{weight.dtype} of shape {weight.shape}; convert with np.array(rows, 'float32')"
+            )
+        layer = cls(1, 1, rng=np.random.default_rng(0))
+        layer.padding_idx, layer.weight = _checked_row(padding_idx, len(weight)), weight
+        weight.requires_grad = not freeze
+        return layer
 
     def __call__(self, ids: Any) -> Tensor:
         output: Tensor = embedding(ids, self.weight)
@@ -113,6 +143,14 @@ class Embedding(Module):
     def extra_repr(self) -> str:
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"
         return ", ".join(map(str, self.weight.shape)) + padding
+
+
+def _checked_row(index: int | None, rows: int) -> int | None:
+    if index is None:
+        return None
+    if not -rows <= index < rows:
+        raise ValueError(f"Embedding: expected padding_idx in {-rows}..{rows - 1}, got {index}")
+    return index % rows
 
 
 def check_share(where: str, name: str, p: float) -> float:

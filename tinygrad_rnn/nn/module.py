@@ -35,7 +35,7 @@ def _fault(name: str, value: Any, array: np.ndarray, one: str, twin: np.ndarray)
     """What is wrong with an array for `value`, given also as `twin` under the name `one`."""
     if array.shape != value.shape or not np.can_cast(array.dtype, value.dtype, "same_kind"):
         return f"{name}: expected {value.shape} {value.dtype}, got {array.shape} {array.dtype}"
-    if not np.array_equal(array, twin, equal_nan=array.dtype.kind == "f"):
+    if not np.array_equal(array, twin, equal_nan=array.dtype.kind == twin.dtype.kind == "f"):
         return f"{name}: expected what {one} holds, to which it is tied, got another array"
     return ""
 

@@ -2,83 +2,37 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
+from tinygrad_rnn.autograd.graph import Array, shape_of
+from tinygrad_rnn.autograd.ops.shape import (
+    concatenate,
+    expand_dims,
+    reshape,
+    squeeze,
+    stack,
+    transpose,
+    unstack,
+)
+from tinygrad_rnn.nn.around import ends
+from tinygrad_rnn.nn.layers import Dropout
+from tinygrad_rnn.nn.module import check_dtype
+from tinygrad_rnn.nn.one_layer import OneLayer, name_of
+from tinygrad_rnn.nn.recurrent_parts import checked_resets, checked_state
+from tinygrad_rnn.nn.regularisation import LockedDropout
 
-from tinygrad_rnn.autograd.graph import Array, shape_of, switched, wrap
-from tinygrad_rnn.autograd.ops.shape import concatenate, reshape, stack, transpose, unstack
-from tinygrad_rnn.autograd.tensor import Tensor
-from tinygrad_rnn.nn import init
-from tinygrad_rnn.nn.cells import Shapes
-from tinygrad_rnn.nn.layers import check_share, dropout
-from tinygrad_rnn.nn.module import Module, Parameter, check_dtype
-from tinygrad_rnn.scan import Step, scan
-
-Shape = tuple[int, ...]
-FIXED = {"gain": 1.0, "shift": 0.0}  # what parameters of such names begin with
-
-
-def name_of(step: Step) -> str:
-    return getattr(step, "__name__", type(step).__name__)
-
-
-def check_sizes(where: str, **sizes: int) -> None:
-    """Raise unless all sizes are whole and at least 1."""
-    if not all(isinstance(n, (int, np.integer)) and n >= 1 for n in sizes.values()):
-        got = ", ".join(f"{name}={n}" for name, n in sizes.items())
-        raise ValueError(f"{where}: expected sizes of at least 1, got {got}")
+USUAL: dict[str, Any] = {"num_layers": 1, "bias": True, "batch_first": False, "dropout": 0.0}
+USUAL |= {"bidirectional": False, "locked_dropout": False, "recurrent_dropout": 0.0, "zoneout": 0.0}
+USUAL |= {"weight_drop": 0.0, "learned_state": False}
 
 
-def drawn(
-    layer: Module, shapes: dict[str, Shape], suffix: str, bias: bool, **options: Any
-) -> list[str]:
-    """Give a layer its parameters, drawn as torch draws them, gains of 1, shifts of 0; their
-    attributes' names."""
-    names = [n for n in shapes if bias or not n.startswith("bias")]
-    for name in names:
-        if (kind := name.partition("_")[0]) in FIXED:
-            values = np.full(shapes[name], FIXED[kind], options["dtype"])
-            setattr(layer, name + suffix, Parameter(values))
-        else:
-            setattr(layer, name + suffix, init.uniform(*shapes[name], **options))
-    return [name + suffix for name in names]
+def beside(rows: Sequence[Any], axis: int) -> Any:
+    """`stack`, which does not copy one alone."""
+    return stack(rows, axis) if len(rows) > 1 else expand_dims(rows[0], axis)
 
 
-def checked_state(
-    where: str, state: Any, shapes: Sequence[Shape], dtype: np.dtype, layout: str
-) -> list[Array]:
-    """The parts of a state, each of its shape and dtype; one part alone is no tuple."""
-    several = len(shapes) > 1
-    size = len(state) if isinstance(state, (tuple, list)) else 0
-    if size != len(shapes) * several:
-        names = ", ".join(map(_part, range(len(shapes))))
-        raise TypeError(
-            f"{where}: expected the state as {'a tuple' if several else 'one tensor'} ({names}), "
-            f"got {type(state).__name__}{f' of {size}' if size else ''}; "
-            "pass what the layer returned, or None for zeros"
-        )
-    parts = list(state) if several else [state]
-    for k, part in enumerate(parts):
-        if shape_of(part) != shapes[k]:
-            raise ValueError(
-                f"{where}: expected {_part(k)} of shape {shapes[k]}, got {shape_of(part)}; {layout}"
-            )
-        check_dtype(where, _part(k), part, dtype)
-    return parts
-
-
-def _part(k: int) -> str:
-    return ("h_0", "c_0")[k] if k < 2 else f"state[{k}]"
-
-
-def _ends(state: Any) -> tuple[Array, ...]:
-    return state if isinstance(state, tuple) else (state,)
-
-
-class Recurrent(Module):
+class Recurrent(OneLayer):
     """A layer from any cell: its step over the sequence, stacked and in one or both directions.
 
         output_t, s_t = step(x_t, s_{t-1}, *params)
@@ -95,137 +49,115 @@ class Recurrent(Module):
         num_layers: layers, L; each reads the outputs of the one below.
         bias: if false, parameters whose names begin with "bias" are left out; those whose names
             begin with "gain" are 1 at first, with "shift" 0.
-        batch_first: whether x and the output are (B, T, ...); states are the same either way.
+        batch_first: whether x, reset and the output are (B, T, ...); states stay as they are.
         dropout: the share of every layer's outputs, but the last one's, that is dropped in
-            training.
+            training; with `locked_dropout`, the same features at every step.
         bidirectional: whether a second set of parameters reads each layer's input from its end,
             D = 2; the outputs of both directions are side by side.
+        recurrent_dropout: the share of h_{t-1} that products do not see in training, the same
+            units at all steps of a sequence. A cell of your own asks for it: `cells.seen(h)`.
+        zoneout: the share of the state's units that keep their value at a step in training, or one
+            share for each part of the state; otherwise s_t = p·s_{t-1} + (1 - p)·s'.
+        weight_drop: the share of the recurrent matrices that is dropped in training, anew in each
+            call; their names begin with weight_hh, weight_mh or weight_mg.
+        learned_state: whether the first state is learned, parameters h_0, c_0, ... (L·D, H), 0 at
+            first, where none is given.
         rng: draws the parameters, each from [-1/√H, 1/√H], and what is dropped; by default the
             default generator, which `tg.checkpoint` needs to drop the same again.
 
     Called with x, a state (None for zeros) and lengths (B,) in 0..T (None for T): beyond a length
     the output is 0, the state is that of the last valid step, and the reverse direction starts
-    there.
+    there. Further options of a call:
+        reset: (T, B) bool, true at first steps of sequences, which begin with a new state in
+            either direction.
+        return_states: also return the states of all steps, s_t after x_t was read.
+        return_gates: also return the gates, all that goes through a sigmoid, as a tuple in the
+            order in which the step computes them: f, i, o of an LSTM, r, z of a GRU.
 
     Shapes:
         x (T, B, I); h_0 (L·D, B, H), by layer, then direction
-        ->  output (T, B, D·O), O the width of the step's output; h_n (L·D, B, H)
-        or, for one sequence, x (T, I); h_0 (L·D, H)  ->  output (T, D·O); h_n (L·D, H)
+        ->  output (T, B, D·O), O the width of the step's output; h_n (L·D, B, H);
+            states and gates (T, L·D, B, H), 0 beyond a length
+        or, for one sequence, all without B; reset (T,)
         parameters `{name}_l{k}` and `{name}_l{k}_reverse`; for k > 0, I is D·O
 
     Raises:
-        ValueError: if a size, x, the state or the lengths do not fit.
+        ValueError: if a size, x, the state, the lengths or resets do not fit, or an option would
+            do nothing.
         TypeError: if x or a state has another dtype than the weights, or the state other parts.
+
+    Gal & Ghahramani (2016), A Theoretically Grounded Application of Dropout in Recurrent Neural
+    Networks, §4.1; Krueger et al. (2017), Zoneout, §3; Merity, Keskar & Socher (2018), Regularizing
+    and Optimizing LSTM Language Models, §2.
 
     >>> import tinygrad_rnn as tg
     >>> def leaky(x, h, weight, bias=None):
     ...     h = 0.9 * h + 0.1 * tg.tanh(tg.linear(tg.concatenate([x, h], -1), weight, bias))
     ...     return h, h
     >>> layer = tg.nn.Recurrent(leaky, 3, 5, lambda i, h: {"weight": (h, i + h), "bias": (h,)})
-    >>> output, h_n = layer(tg.zeros(7, 2, 3))
-    >>> output.shape, h_n.shape
-    ((7, 2, 5), (1, 2, 5))
+    >>> output, h_n, states = layer(tg.zeros(7, 2, 3), return_states=True)
+    >>> output.shape, h_n.shape, states.shape
+    ((7, 2, 5), (1, 2, 5), (7, 1, 2, 5))
     """
 
-    def __init__(
+    def __call__(
         self,
-        step: Step,
-        input_size: int,
-        hidden_size: int,
-        shapes: Shapes | None = None,
+        x: Array,
+        state: Any = None,
+        lengths: Any = None,
         *,
-        states: int | Sequence[int] | None = None,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        dtype: Any = np.float32,
-        rng: np.random.Generator | None = None,
-    ) -> None:
-        self.step, self.rng, self.dtype = step, rng, np.dtype(dtype)
-        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
-        self.bias, self.batch_first, self.bidirectional = bias, batch_first, bidirectional
-        shapes = shapes or getattr(step, "shapes", None)
-        if shapes is None:
-            raise TypeError(
-                f"{self._where()}: expected shapes, a function of I and H that gives the names and "
-                "shapes of the step's parameters; only cells of nn.cells bring their own"
-            )
-        states = getattr(step, "states", 1) if states is None else states
-        self.state_sizes = [hidden_size] * states if isinstance(states, int) else list(states)
-        sizes = {"input_size": input_size, "hidden_size": hidden_size, "num_layers": num_layers}
-        check_sizes(self._where(), **sizes, states=min(self.state_sizes, default=0))
-        self.dropout = check_share(self._where(), "dropout", dropout)
-        if dropout and num_layers == 1:
-            text = f"dropout={dropout} acts between layers, and there is one; use nn.Dropout"
-            warnings.warn(f"{self._where()}: {text}", stacklevel=3)
-        self._names: list[list[str]] = []  # of the parameters, by layer and direction
-        options = {"fan": hidden_size, "rng": rng, "dtype": dtype}
-        self._draw(shapes(input_size, hidden_size), **options)
-        self.output_size = self._width()
-        for _ in range(1, num_layers):
-            below = (1 + bidirectional) * self.output_size
-            self._draw(shapes(below, hidden_size), **options)
-
-    def _draw(self, shapes: dict[str, Shape], **options: Any) -> None:
-        """The parameters of one more layer."""
-        k = len(self._names) // (1 + self.bidirectional)
-        for suffix in (f"_l{k}", f"_l{k}_reverse")[: 1 + self.bidirectional]:
-            self._names.append(drawn(self, shapes, suffix, self.bias, **options))
-
-    def weights(self, layer: int, reverse: bool = False) -> list[Tensor]:
-        """What the step is given, of a layer and direction."""
-        names = self._names[2 * layer + reverse if self.bidirectional else layer]
-        return [getattr(self, name) for name in names]
-
-    def __call__(self, x: Array, state: Any = None, lengths: Any = None) -> tuple[Tensor, Any]:
+        reset: Any = None,
+        return_states: bool = False,
+        return_gates: bool = False,
+    ) -> Any:
         parts = self._checked(x, state)
         alone = x.ndim == 2
+        if reset is not None:
+            reset = checked_resets(self._where(), reset, x.shape[:-1], self.batch_first, lengths)
         if alone:
             x = reshape(x, (len(x), 1, self.input_size))
         elif self.batch_first:
             x = transpose(x, (1, 0, 2))
-        output, last = self._stacked(x, self._starts(parts, x), lengths)
+        starts, shown = self._starts(parts, x.shape[1]), (return_states, return_gates)
+        output, *groups = self._stacked(x, starts, lengths, reset, shown)
         if alone:
-            output = reshape(output, (len(output), output.shape[2]))
-            last = [reshape(s, (len(s), s.shape[2])) for s in last]
+            output, *groups = squeeze(output, -2), *([squeeze(s, -2) for s in g] for g in groups)
         elif self.batch_first:
             output = transpose(output, (1, 0, 2))
-        return output, self._state(last)
+        last, states, gates = groups
+        more = ([self._state(states)] if return_states else []) + [tuple(gates)] * return_gates
+        return output, self._state(last), *more
 
-    def _stacked(self, x: Any, starts: Sequence[Any], lengths: Any) -> tuple[Any, list[Any]]:
-        """Layer after layer, the directions of each side by side: x (T, B, I) to the output and
-        the last states (L·D, B, H)."""
-        ends: list[tuple[Array, ...]] = []
+    def _stacked(
+        self, x: Any, starts: Sequence[Any], lengths: Any, reset: Any, shown: tuple[bool, bool]
+    ) -> tuple[Any, list[Any], list[Any], list[Any]]:
+        """Layer after layer, the directions of each side by side: x (T, B, I) to the output, the
+        last states (L·D, B, H), and the states and gates (T, L·D, B, H) that are shown."""
+        last, rows, p = list[Any](), list[Any](), self.training and self.dropout
         for k in range(self.num_layers):
-            if k and self.dropout and self.training:
-                x = dropout(x, self.dropout, rng=self.rng)
+            if k and p:
+                x = (LockedDropout if self.locked_dropout else Dropout)(p, rng=self.rng)(x)
             outputs = []
             for reverse in (False, True)[: 1 + self.bidirectional]:
-                start, weights = starts[len(ends)], self.weights(k, reverse)
-                y, end = scan(self.step, x, start, weights, lengths=lengths, reverse=reverse)
+                given = x, starts[len(last)], len(last), shown, reset and reset[reverse]
+                (y, *more), end = self._scanned(*given, lengths=lengths, reverse=reverse)
                 outputs.append(y)
-                ends.append(_ends(end))
+                last.append(ends(end))
+                rows.append(more)
             x = concatenate(outputs, -1) if len(outputs) > 1 else outputs[0]
-        if len(ends) == 1:
-            return x, [reshape(s, (1, *s.shape)) for s in ends[0]]
-        return x, [stack(rows) for rows in zip(*ends, strict=True)]
+        found = [beside(s, 1) for s in zip(*rows, strict=True)]
+        count = shown[0] * len(self.state_sizes)
+        return x, [beside(s, 0) for s in zip(*last, strict=True)], found[:count], found[count:]
 
-    def _starts(self, parts: list[Array] | None, x: Array) -> list[Any]:
+    def _starts(self, parts: list[Array] | None, batch: int) -> list[Any]:
         """The first state of every layer and direction."""
-        count, batch = len(self._names), x.shape[1]
+        count = len(self._names)
         if parts is None:
-            zeros = [wrap(np.zeros((batch, n), x.dtype)) for n in self.state_sizes]
-            return [self._state(zeros)] * count
+            return [self._state(self._first(k, batch)) for k in range(count)]
         if count == 1:
             return [self._state([reshape(s, (batch, s.shape[-1])) for s in parts])]
         rows = [unstack(reshape(s, (count, batch, s.shape[-1]))) for s in parts]
         return [self._state(row) for row in zip(*rows, strict=True)]
-
-    def _state(self, parts: Sequence[Any]) -> Any:
-        """What the step calls a state of these parts."""
-        return tuple(parts) if len(self.state_sizes) > 1 else parts[0]
 
     def _checked(self, x: Array, state: Any) -> list[Array] | None:
         """The parts of the state, or None; raise unless x and they fit."""
@@ -244,36 +176,7 @@ class Recurrent(Module):
         layout = "a state is (L·D, B, H), or (L·D, H) beside x (T, I), also with batch_first"
         return checked_state(where, state, shapes, dtype, layout)
 
-    def _width(self) -> int:
-        """The width of the step's output, by one step on zeros, which must keep its state."""
-        sizes, dtype = (self.input_size, *self.state_sizes), self._dtype()
-        x, *parts = (np.zeros((2, n), dtype) for n in sizes)
-        quiet = switched(recording=False, definitions=True, observers=())
-        with quiet, np.errstate(all="ignore"):
-            start = self._state([wrap(s) for s in parts])
-            output, end = scan(self.step, wrap(x[None]), start, self.weights(0))
-        expected, got = ([shape_of(s) for s in _ends(v)] for v in (start, end))
-        if got != expected or isinstance(end, tuple) != isinstance(start, tuple):
-            raise ValueError(
-                f"{self._where()}: expected a step that keeps a state of shapes {expected}, "
-                f"got {got}; states= gives the number of its parts, or their widths"
-            )
-        width: int = output.shape[-1]
-        return width
-
-    def _dtype(self) -> np.dtype:
-        """That of the weights, if there are any."""
-        weights = self.weights(0)
-        return weights[0].dtype if weights else self.dtype
-
-    def _where(self) -> str:
-        """What messages call this layer."""
-        name = type(self).__name__
-        return f"{name}({name_of(self.step)})" if type(self) is Recurrent else name
-
     def extra_repr(self) -> str:
-        names = ("num_layers", "bias", "batch_first", "dropout", "bidirectional")
-        usual = zip(names, (1, True, False, 0.0, False), strict=True)
-        others = [f"{n}={v}" for n, u in usual if (v := getattr(self, n)) != u]
+        others = [f"{n}={v}" for n, u in USUAL.items() if (v := getattr(self, n)) != u]
         cell = [name_of(self.step)] if type(self) is Recurrent else []
         return ", ".join([*cell, str(self.input_size), str(self.hidden_size), *others])

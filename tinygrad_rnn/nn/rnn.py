@@ -8,7 +8,6 @@ import numpy as np
 
 from tinygrad_rnn.cell import Cell
 from tinygrad_rnn.nn import cells
-from tinygrad_rnn.nn.cells import Shapes
 from tinygrad_rnn.nn.recurrent import Recurrent
 
 
@@ -28,43 +27,13 @@ def activation(nonlinearity: str) -> str:
     return "" if nonlinearity == "tanh" else f", nonlinearity={nonlinearity!r}"
 
 
-class _Gated(Recurrent):
-    """A `Recurrent` layer with torch's signature."""
-
-    CELL: Cell
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        *,
-        shapes: Shapes | None = None,
-        states: Any = None,
-        dtype: Any = np.float32,
-        rng: np.random.Generator | None = None,
-    ) -> None:
-        super().__init__(
-            self.CELL,
-            input_size,
-            hidden_size,
-            shapes,
-            states=states,
-            num_layers=num_layers,
-            bias=bias,
-            batch_first=batch_first,
-            dropout=dropout,
-            bidirectional=bidirectional,
-            dtype=dtype,
-            rng=rng,
-        )
+def named(flags: tuple[Any, ...], dtype: Any, rng: Any) -> dict[str, Any]:
+    """What `Recurrent` takes by name, of what torch takes by position."""
+    names = ("num_layers", "bias", "batch_first", "dropout", "bidirectional")
+    return {**dict(zip(names, flags, strict=True)), "dtype": dtype, "rng": rng}
 
 
-class RNN(_Gated):
+class RNN(Recurrent):
     """Elman layer, run over a whole sequence.
 
         h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)
@@ -74,7 +43,7 @@ class RNN(_Gated):
         hidden_size: units, H.
         num_layers: layers, L; each reads the outputs of the one below.
         nonlinearity: "tanh", or "relu" in its place.
-        bias, batch_first, dropout, bidirectional, rng: as of `Recurrent`.
+        bias, batch_first, dropout, bidirectional, rng, options: as of `Recurrent`.
 
     Shapes:
         x (T, B, I); h_0 (L·D, B, H)  ->  output (T, B, D·H); h_n (L·D, B, H)
@@ -106,16 +75,17 @@ class RNN(_Gated):
         *,
         dtype: Any = np.float32,
         rng: np.random.Generator | None = None,
+        **options: Any,
     ) -> None:
-        self.CELL, self.nonlinearity = elman("RNN", nonlinearity), nonlinearity
-        options = (num_layers, bias, batch_first, dropout, bidirectional)
-        super().__init__(input_size, hidden_size, *options, dtype=dtype, rng=rng)
+        cell, self.nonlinearity = elman("RNN", nonlinearity), nonlinearity
+        flags = (num_layers, bias, batch_first, dropout, bidirectional)
+        super().__init__(cell, input_size, hidden_size, **named(flags, dtype, rng), **options)
 
     def extra_repr(self) -> str:
         return super().extra_repr() + activation(self.nonlinearity)
 
 
-class LSTM(_Gated):
+class LSTM(Recurrent):
     """Long short-term memory layer, run over a whole sequence.
 
         i, f, g, o = split(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh)
@@ -126,7 +96,7 @@ class LSTM(_Gated):
         input_size: features per step, I.
         hidden_size: units, H.
         num_layers: layers, L; each reads the outputs of the one below.
-        bias, batch_first, dropout, bidirectional, rng: as of `Recurrent`.
+        bias, batch_first, dropout, bidirectional, rng, options: as of `Recurrent`.
         proj_size: the width P of h_t = W_hr (σ(o)·tanh(c_t)), if not 0; less than H.
 
     Shapes:
@@ -161,26 +131,25 @@ class LSTM(_Gated):
         *,
         dtype: Any = np.float32,
         rng: np.random.Generator | None = None,
+        **options: Any,
     ) -> None:
-        self.proj_size, shapes, states = proj_size, None, None
-        self.CELL = cells.lstm_projected if proj_size else cells.lstm
+        self.proj_size, cell = proj_size, cells.lstm
         if proj_size:
             if not 0 < proj_size < hidden_size:
                 raise ValueError(
                     f"LSTM: expected a proj_size in 0..{hidden_size - 1}, less than hidden_size, "
                     f"got {proj_size}; 0 is for no projection"
                 )
-            shapes, states = cells.projected_shapes(proj_size), (proj_size, hidden_size)
-        options = (num_layers, bias, batch_first, dropout, bidirectional)
-        super().__init__(
-            input_size, hidden_size, *options, shapes=shapes, states=states, dtype=dtype, rng=rng
-        )
+            cell, options["states"] = cells.lstm_projected, (proj_size, hidden_size)
+            options["shapes"] = cells.projected_shapes(proj_size)
+        flags = (num_layers, bias, batch_first, dropout, bidirectional)
+        super().__init__(cell, input_size, hidden_size, **named(flags, dtype, rng), **options)
 
     def extra_repr(self) -> str:
         return super().extra_repr() + (f", proj_size={self.proj_size}" if self.proj_size else "")
 
 
-class GRU(_Gated):
+class GRU(Recurrent):
     """Gated recurrent unit layer, run over a whole sequence.
 
         r = σ(W_ir x_t + b_ir + W_hr h_{t-1} + b_hr)
@@ -192,7 +161,7 @@ class GRU(_Gated):
         input_size: features per step, I.
         hidden_size: units, H.
         num_layers: layers, L; each reads the outputs of the one below.
-        bias, batch_first, dropout, bidirectional, rng: as of `Recurrent`.
+        bias, batch_first, dropout, bidirectional, rng, options: as of `Recurrent`.
         reset_after: if false, r is applied before the product, W_hn (r·h_{t-1}), as by Cho et al.
 
     Shapes:
@@ -226,11 +195,12 @@ class GRU(_Gated):
         *,
         dtype: Any = np.float32,
         rng: np.random.Generator | None = None,
+        **options: Any,
     ) -> None:
         self.reset_after = reset_after
-        self.CELL = cells.gru if reset_after else cells.gru_reset_before
-        options = (num_layers, bias, batch_first, dropout, bidirectional)
-        super().__init__(input_size, hidden_size, *options, dtype=dtype, rng=rng)
+        cell = cells.gru if reset_after else cells.gru_reset_before
+        flags = (num_layers, bias, batch_first, dropout, bidirectional)
+        super().__init__(cell, input_size, hidden_size, **named(flags, dtype, rng), **options)
 
     def extra_repr(self) -> str:
         return super().extra_repr() + ("" if self.reset_after else ", reset_after=False")

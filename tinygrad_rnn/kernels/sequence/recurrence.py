@@ -178,6 +178,8 @@ class Recurrence:
             return d_xs + rest
         size = given.xs[0].shape[:2]
         fixed = [*d_states, *map(np.zeros_like, given.each)]
+        if len(lengths.items) < size[1]:  # who has no step hands on a state that no step reads
+            rest = [0.0 if d is None else d for d in rest]
         return [
             *(None if d is None else lengths.scattered(d, *size) for d in d_xs),
             *(
