@@ -3,6 +3,8 @@
 Measures for as long as it is told, with the laws and drawings of the tests where these serve:
 
     G6   elementary functions: at most 4 units in the last place, every special value right
+    G8   damaged, forged and wrong files: a declared error or the same data, and nothing changed
+    G9   a training of 50,000 steps, stopped and killed anywhere and resumed: the same losses
     G10  the cache of compiled code: cold starts together, damage, edits, no home
     G11  a hundred training steps: the same bits in every run and for every number of threads
     G12  NaN and infinity: passed on by ops and cells, noticed by clipping, named by anomaly mode
@@ -31,11 +33,13 @@ os.environ["TINYGRAD_RNN_STRICT"] = "1"
 import numpy as np
 
 from benchmarks.peers.machine import machine, versions
-from benchmarks.reliable import accuracy, bounds, caches, honesty, sharing, training
+from benchmarks.reliable import accuracy, bounds, caches, files, honesty, resume, sharing, training
 from benchmarks.reliable.outcome import Outcome, Round
 
 FIGURES: dict[str, tuple[Round, float]] = {  # and their shares of the time
     "G6": (accuracy.round, 0.2),
+    "G8": (files.round, 0.06),
+    "G9": (resume.round, 0.1),
     "G10": (caches.round, 0.3),
     "G11": (training.round, 0.12),
     "G12": (honesty.numbers, 0.1),

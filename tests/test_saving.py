@@ -1,5 +1,6 @@
 """Checkpoints come back exactly, outlive kills and full disks, and never load when damaged."""
 
+import doctest
 import errno
 import hashlib
 import importlib
@@ -198,8 +199,56 @@ def test_missing_safetensors_names_the_extra(tmp_path, monkeypatch):
     remedy = r"expected the package safetensors, .* pip install 'tinygrad-rnn\[zoo\]'"
     with pytest.raises(ImportError, match=remedy):
         save(tmp_path / "a", {}, {})
-    with pytest.raises(ImportError, match=remedy):
-        load(tmp_path / "a")
+    for read in (load, saving.load_arrays):
+        with pytest.raises(ImportError, match=remedy):
+            read(tmp_path / "a")
+
+
+# Files of other tools.
+
+
+def test_arrays_of_other_tools_are_read(tmp_path):
+    given_arrays = {"b": np.arange(6.0).reshape(2, 3), "a": np.ones((0, 2), np.float32)}
+    given_arrays |= {"é": np.array(True), "half": np.float16([1, np.inf])}
+    safetensors.save_file(given_arrays, tmp_path / "a", {"format": "pt"})
+    found = saving.load_arrays(tmp_path / "a")
+    assert sorted(bits(found)) == sorted(bits(given_arrays))
+    assert all(array.flags.writeable for array in found.values())
+
+
+def test_arrays_of_a_checkpoint_are_read_without_its_state(tmp_path):
+    save(tmp_path / "a", {"w": np.arange(3)}, {"step": 1})
+    assert bits(saving.load_arrays(tmp_path / "a")) == bits({"w": np.arange(3)})
+
+
+@pytest.mark.parametrize(
+    ("blob", "got"),
+    [
+        (b"", "0 bytes that claim a header of 0 bytes"),
+        (b"PK\3\4" * 9, "36 bytes that claim a header of 289157608118635344 bytes"),
+        ((4).to_bytes(8, "little") + b"null", "SafetensorError Error while deserializing"),
+        (None, "'No such file or directory' from the system"),
+    ],
+)
+def test_what_is_no_file_of_arrays_is_an_error(tmp_path, blob, got):
+    path = tmp_path / "a"
+    if blob is not None:
+        path.write_bytes(blob)
+    message = (
+        f"^load_arrays: {fixed(path)}: expected a safetensors file of NumPy's types, got {got}"
+    )
+    with pytest.raises(CheckpointError, match=f"{message}.*; write it anew, bfloat16 as float32$"):
+        saving.load_arrays(path)
+
+
+def test_every_block_of_the_page_does_what_it_shows():
+    text = (ROOT / "docs" / "saving.md").read_text("utf-8")
+    blocks = re.split(r"^(?:```python|```)$", text, flags=re.MULTILINE)[1::2]
+    page = doctest.DocTestParser().get_doctest("\n".join(blocks), {}, "saving.md", None, 0)
+    assert len(page.examples) == text.count(">>> ") > 30
+    report = []
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE)
+    assert runner.run(page, out=report.append).failed == 0, "".join(report)
 
 
 # Paths.
