@@ -51,9 +51,10 @@ def bench(args):
 
 
 def docs(args):
-    """write the API's pages into site/"""
+    """bring the pictures and pages of docs/ up to date, write the API's pages into site/"""
+    scripts = [[f"docs/{name}.py"] for name in ("layer_pictures", "layer_pages", "tables")]
     pdoc = ["-m", "pdoc", "--docformat", "google", "--math", "-o", "site"]
-    return "docs,test", [[*pdoc, "tinygrad_rnn", *args]]
+    return "docs,test", [*scripts, [*pdoc, "tinygrad_rnn", *args]]
 
 
 TASKS = {task.__name__: task for task in (main, test, slow, parity, check, bench, docs)}

@@ -79,11 +79,56 @@ def fixed_window_lm(runs: list[Any]) -> Rows:
     return rows
 
 
+def word_lm(runs: list[Any]) -> Rows:
+    """Perplexities of each run, also of those that learn while they are judged."""
+    parts = ["training", "validation", "test"]
+    heads = ["text", "seed", "parameters", *parts, "with a cache", "dynamic", "minutes", "words/s"]
+    rows = [[*heads, "command"]]
+    for run in runs:
+        found, part = run["perplexities"], last_part(run)
+        cells = [found.get(name) for name in (*parts, f"cache {part}", f"dynamic {part}")]
+        numbers = ["" if p is None else f"{p:.2f}" for p in cells]
+        spent = [f"{run['minutes']:.1f}", f"{run['words_per_second']:,.0f}"]
+        size = f"{run['parameters']:,}"
+        rows.append([*name_and_seed(run), size, *numbers, *spent, f"`{run['command']}`"])
+    return rows
+
+
+def generate(runs: list[Any]) -> Rows:
+    """How much is new of what each model wrote and, under each text, of what people wrote."""
+    orders = [row["n"] for row in runs[0]["new"]]
+    rows = [["text", "who writes", "words", *(f"n = {n}" for n in orders), "seed", "command"]]
+    for run, after in zip(runs, [*runs[1:], None], strict=True):
+        name, words = run["text"]["name"], f"{run['new'][0]['n-grams']:,}"
+        shares = [f"{100 * row['written']:.1f} %" for row in run["new"]]
+        rows.append([name, run["model"], words, *shares, str(run["seed"]), f"`{run['command']}`"])
+        if after is None or after["text"] != run["text"]:
+            held = [f"{100 * row['held']:.1f} %" for row in run["new"]]
+            rows.append([name, "people (validation part)", "", *held, "", ""])
+    return rows
+
+
+def vanishing_gradients(runs: list[Any]) -> Rows:
+    """What each network's gradient is multiplied by in a step, and how far it reaches."""
+    rows = [["network", "predicted", "measured", "of the seeds", "reach", "learns from", "command"]]
+    for run in runs:
+        for row in run["networks"]:
+            cells = [f"{row['predicted']:.3f}", f"{row['measured']:.3f}"]
+            cells += [f"{row['least']:.3f} to {row['most']:.3f}"]
+            far = f"> {run['recipe']['steps'] - 1}" if row["reach"] is None else f"{row['reach']}"
+            cells += [far, f"{row['last steps']}", f"`{run['command']}`"]
+            rows.append([row["network"], *cells])
+    return rows
+
+
 TABLES: dict[str, Callable[[list[Any]], Rows]] = {
     "char_lm": char_lm,
+    "generate": generate,
     "ngram_lm": ngram_lm,
     "ngram_lm_runs": ngram_lm_runs,
     "fixed_window_lm": fixed_window_lm,
+    "vanishing_gradients": vanishing_gradients,
+    "word_lm": word_lm,
 }
 
 
