@@ -1,7 +1,7 @@
 """zoo.char_lm beside the same model in torch: python -m benchmarks.char_lm
 
 A training step of zoo.char_lm (embedding, LSTM, dropout, output layer, cross-entropy, clipped
-gradients, Adam, the state carried on) and the same in torch (its Adam fused), on the same batches
+gradients, AdamW, the state carried on) and the same in torch (its AdamW fused), on the same batches
 from the same weights with the same masks, float32. Each library lives in a process of its own and
 takes turns with the other, some updates at a time, beginning with another one in each pair. Before
 they are timed, the losses of the first updates must agree to 1e-4. The goal is 1.2 times torch.
@@ -67,40 +67,54 @@ def theirs(task: Task, threads: int) -> Step:
     import torch
     from torch import nn
 
+    from tinygrad_rnn.nn import dropout
     from zoo import char_lm
+    from zoo.training import learning_rate
 
     torch.set_num_threads(threads)
     recipe = char_lm.Recipe(**task.recipe)
-    first = char_lm.Run(recipe, "", "", "", task.characters).model.state_dict()
-    V, E, H = len(task.characters), recipe.embedding, recipe.hidden
+    run = char_lm.Run(recipe, "", "", "", task.characters)  # first weights and what is dropped
+    V, E, H, L = len(task.characters), recipe.embedding, recipe.hidden, recipe.layers
 
     class CharLM(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.embedding = nn.Embedding(V, E)
-            self.lstm = nn.LSTM(E, H, recipe.layers)
+            self.layers = nn.ModuleList(nn.LSTM(H if k else E, H) for k in range(L))
             self.output = nn.Linear(H, V)
 
-        def forward(self, ids: Any, state: Any, mask: Any) -> Any:
-            hidden, state = self.lstm(self.embedding(ids), state)
-            return self.output(hidden if mask is None else hidden * mask), state
+        def forward(self, ids: Any, states: Any, masks: Any) -> Any:
+            h, ends = self.embedding(ids), []
+            for layer, state, mask in zip(self.layers, states, masks, strict=True):
+                h, end = layer(h, state)
+                h = h if mask is None else h * mask
+                ends.append(end)
+            return self.output(h), ends
 
-    model, updates, state = CharLM(), 0, None
-    model.load_state_dict({name: torch.tensor(a) for name, a in first.items()})
-    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.lr, fused=True)
+    def masks(columns: int) -> list[Any]:
+        if not recipe.dropout:
+            return [None] * L
+        ones = np.ones((1, columns, H), np.float32)
+        return [torch.from_numpy(dropout(ones, recipe.dropout, rng=run.rng)) for _ in range(L)]
+
+    model, updates, states = CharLM(), 0, [None] * L
+    first = map(torch.tensor, run.model.state_dict().values())
+    model.load_state_dict(dict(zip(model.state_dict(), first, strict=True)))
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=recipe.lr, weight_decay=recipe.decay, fused=True
+    )
 
     def step(inputs: np.ndarray, targets: np.ndarray) -> float:
-        nonlocal state, updates
+        nonlocal states, updates
         x, y = torch.from_numpy(inputs), torch.from_numpy(targets)
-        mask = char_lm.mask(recipe, updates, *inputs.shape)
-        logits, state = model(x, state, None if mask is None else torch.from_numpy(mask))
+        logits, states = model(x, states, masks(inputs.shape[1]))
         loss = nn.functional.cross_entropy(logits.view(-1, V), y.reshape(-1))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), recipe.clip)
-        optimizer.param_groups[0]["lr"] = char_lm.learning_rate(recipe, updates)
+        optimizer.param_groups[0]["lr"] = learning_rate(recipe.lr, updates, recipe.updates)
         optimizer.step()
-        state, updates = tuple(s.detach() for s in state), updates + 1
+        states, updates = [tuple(s.detach() for s in state) for state in states], updates + 1
         return loss.item()
 
     return step
@@ -108,7 +122,7 @@ def theirs(task: Task, threads: int) -> Step:
 
 def batches(task: Task) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pieces of the text, as training reads them."""
-    from zoo.char_lm import streams
+    from zoo.tokens import streams
 
     inputs, targets = streams(task.train_ids, task.recipe["batch"])
     length = task.recipe["length"]
@@ -262,7 +276,8 @@ def arguments() -> tuple[argparse.Namespace, dict[str, Any]]:
     add("--train", type=float, metavar="SECONDS", help="then train ours for about this long")
     add("--log", type=Path, metavar="FILE", help="also write what is printed to this file")
     asked = parser.add_argument_group("recipe", "instead of the data's own")
-    hints = {n: h for n, h in get_type_hints(Recipe).items() if n != "updates"}
+    fixed = ("updates", "cell", "connection")  # torch has an LSTM
+    hints = {n: h for n, h in get_type_hints(Recipe).items() if n not in fixed}
     for name, kind in hints.items():
         asked.add_argument(f"--{name}", type=(get_args(kind) or (kind,))[0], metavar="X")
     options = parser.parse_args()

@@ -40,6 +40,44 @@ def png(text: str) -> Path:
     return Path(text)
 
 
+def png_in_folder(text: str) -> Path:
+    """Takes names of pictures in folders that exist."""
+    path = png(text)
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"expected a name in an existing folder, got {path}")
+    return path
+
+
+def training_parser(
+    name: str, about: str | None, data: str, unit: str, temperature: float
+) -> argparse.ArgumentParser:
+    """The options that all scripts have that train a language model.
+
+    Args:
+        name: of the script.
+        about: what the help begins with.
+        data: the help of --data.
+        unit: what is written, for example "characters".
+        temperature: the default.
+    """
+    parser = argparse.ArgumentParser(
+        f"python -m zoo.{name}",
+        description=about,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    add, mode = parser.add_argument, parser.add_mutually_exclusive_group()
+    whole, real = between(int, 1, 10**9), between(float, 1e-9, 1e9)
+    add("--data", metavar="NAME", help=data)
+    add("--out", type=Path, metavar="DIR", help=f"its folder (default: runs/{name}-NAME, -2, ...)")
+    mode.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    mode.add_argument("--sample", type=whole, metavar="N", help=f"only write N {unit} from it")
+    heat = f"of the text (default: {temperature})"
+    add("--temperature", type=real, metavar="X", default=temperature, help=heat)
+    add("--prompt", metavar="TEXT", default="", help="what the text goes on from")
+    add("--curve", type=png_in_folder, metavar="PNG", help="draw the loss against the updates")
+    return parser
+
+
 def typed(module: str, argv: Sequence[str] | None) -> str:
     """The command as typed; of absolute paths only the last part, which means something elsewhere.
 

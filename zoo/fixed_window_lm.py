@@ -47,15 +47,24 @@ from zoo.counts import count
 from zoo.datasets import Ids
 from zoo.interrupt import Interrupt
 from zoo.recipes import add_options, given, once, refuse_change, shown
-from zoo.runs import Stopped, last_folder, log, new_folder, plain, write_result
+from zoo.runs import (
+    CHECKPOINT,
+    Stopped,
+    ending_well,
+    group,
+    log,
+    plain,
+    reading,
+    refuse_divergence,
+    write_result,
+)
 from zoo.tokens import UNITS, Tokens, depths
+from zoo.training import folder_of, learning_rate
 
 NAME = "fixed_window_lm"
 GLANCE = 10_000  # tokens of the validation part that the curve looks at
 SAVE_SECONDS = 30.0
-DIVERGED = 100.0  # nats per token; guessing costs log V, about 9
 SMALL = 0.05  # deviation of the first embeddings: words that are rarely read stay alike
-CHECKPOINT = "checkpoint.safetensors"
 
 
 @dataclass(frozen=True)
@@ -156,12 +165,6 @@ class Run:
         return self.recipe.windows[min(len(self.results), len(self.recipe.windows) - 1)]
 
 
-def learning_rate(recipe: Recipe, update: int, updates: int) -> float:
-    """Rises over the first 50 updates, then falls along a cosine to 2 %."""
-    fall = 0.5 * (1 + math.cos(math.pi * update / updates))
-    return recipe.lr * min(1.0, (update + 1) / 50) * (0.02 + 0.98 * fall)
-
-
 def train_step(run: Run, seen: Ids, targets: Ids, updates: int) -> float:
     """One update on B examples; the mean loss before it, in nats."""
     start, recipe = time.monotonic(), run.recipe
@@ -170,8 +173,8 @@ def train_step(run: Run, seen: Ids, targets: Ids, updates: int) -> float:
     run.model.zero_grad()
     loss.backward()
     norm = optim.clip_grad_norm_(run.model.parameters(), recipe.clip)
-    refuse_divergence(run, float(loss.item()), norm)
-    run.optimizer.lr = learning_rate(recipe, run.update, updates)
+    refuse_divergence(place(run), "token", float(loss.item()), norm)
+    run.optimizer.lr = learning_rate(recipe.lr, run.update, updates)
     run.optimizer.step()
     run.update += 1
     run.read += len(targets)
@@ -179,14 +182,8 @@ def train_step(run: Run, seen: Ids, targets: Ids, updates: int) -> float:
     return float(loss.item())
 
 
-def refuse_divergence(run: Run, loss: float, norm: float = 0.0) -> None:
-    if not (loss < DIVERGED and math.isfinite(norm)):
-        got = f"a gradient of norm {norm}" if loss < DIVERGED else f"a loss of {loss:g}"
-        raise ValueError(
-            f"window {run.window}, update {run.update + 1}: expected a finite gradient and a loss "
-            f"below {DIVERGED:g} nats/token, got {got}; start anew with a lower --lr and another "
-            "--out (what was saved stays)"
-        )
+def place(run: Run) -> str:
+    return f"window {run.window}, update {run.update + 1}"
 
 
 def evaluate(model: WindowLM, examples: tuple[Ids, Ids], interrupt: Interrupt) -> float:
@@ -238,7 +235,7 @@ def train(run: Run, parts: dict[str, Ids], folder: Path, interrupt: Interrupt) -
 
 def point(run: Run, validation: float, folder: Path) -> None:
     """One more point of the curve."""
-    refuse_divergence(run, validation)
+    refuse_divergence(place(run), "token", validation)
     nats = float(np.mean(run.recent))
     log(folder, window=run.window, update=run.update, training=nats, validation=validation)
     run.curve.append([run.window, run.update, nats, validation])
@@ -284,24 +281,15 @@ def save(run: Run, folder: Path) -> None:
 def restore(folder: Path) -> Run:
     arrays, state = saving.load(folder / CHECKPOINT)
 
-    def group(name: str) -> dict[str, np.ndarray]:
-        return {n.removeprefix(name): a for n, a in arrays.items() if n.startswith(name)}
-
-    try:
-        if (script := state.pop("script", None)) != NAME:
-            raise ValueError(f"one of {script}")
+    with reading(folder / CHECKPOINT, NAME, state):
+        del state["script"]
         recipe = Recipe(**state["recipe"] | {"windows": tuple(state["recipe"]["windows"])})
         run = Run(**state | {"recipe": recipe})
         run.begin(Tokens(recipe.unit, arrays["tokens"].tobytes().decode().split("\0")))
         run.update, run.read, run.seconds = (state[n] for n in ("update", "read", "seconds"))
-        run.model.load_state_dict(group("model."))
-        run.optimizer.load_state_dict(group("optimizer."))
+        run.model.load_state_dict(group(arrays, "model"))
+        run.optimizer.load_state_dict(group(arrays, "optimizer"))
         run.curve, run.recent = arrays["curve"].tolist(), arrays["recent"].tolist()
-    except (KeyError, TypeError, ValueError) as error:
-        raise saving.CheckpointError(
-            f"{folder / CHECKPOINT}: expected a checkpoint of this version of {NAME}, got "
-            f"{error}; name another folder with --out"
-        ) from None
     return run
 
 
@@ -458,27 +446,21 @@ def run_training(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return found
 
 
+def run_script(options: argparse.Namespace) -> Any:
+    folder = folder_of(options, NAME, "pydoc")
+    if not options.sample:
+        return run_training(options, folder)
+    run = restore(folder)
+    seed = options.recipe.get("seed", run.recipe.seed)
+    text = sample(run, options.sample, options.temperature, opening(options, run), seed)
+    print(f"from {folder / CHECKPOINT}, window {run.window}", file=sys.stderr)
+    print(text)
+    return text
+
+
 def main(argv: Sequence[str] | None = None) -> Any:
     options = parse(argv)
-    try:
-        name = f"{NAME}-{Path(options.data or 'pydoc').stem}"
-        new = not (options.resume or options.sample)
-        folder = (new_folder if new else last_folder)(options.out, name, "checkpoint*.safetensors")
-        if options.sample is None:
-            return run_training(options, folder)
-        run = restore(folder)
-        seed = options.recipe.get("seed", run.recipe.seed)
-        text = sample(run, options.sample, options.temperature, opening(options, run), seed)
-        print(f"from {folder / CHECKPOINT}, window {run.window}", file=sys.stderr)
-        print(text)
-        return text
-    except KeyboardInterrupt:
-        print(f"{NAME}: stopped at once; --resume goes on from what was saved", file=sys.stderr)
-        raise SystemExit(130) from None
-    except (ValueError, OSError, ImportError, MemoryError) as error:
-        remedy = "; name another place" if isinstance(error, OSError) else ""
-        print(f"{NAME}: {error}{remedy}", file=sys.stderr)
-        raise SystemExit(2) from None
+    return ending_well(NAME, lambda: run_script(options))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ A recipe is a frozen dataclass with a default for each field, annotated by what 
 from __future__ import annotations
 
 import argparse
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -27,6 +28,7 @@ def add_options(
     sets: Mapping[str, Any],
     kinds: Mapping[str, Callable[[str], Any]],
     choices: Mapping[str, tuple[str, ...]],
+    set_option: str = "--data",
 ) -> None:
     """Adds a recipe's fields as options, without their defaults: see `given`.
 
@@ -36,8 +38,10 @@ def add_options(
         sets: what some data sets have in place of the defaults, for the help.
         kinds: for some fields what takes them from a text, in place of any positive number.
         choices: for some fields the only values.
+        set_option: that chooses among the sets.
     """
-    own = (f"--data {n} has {' '.join(as_option(*f) for f in v.items())}" for n, v in sets.items())
+    own = (f"{set_option} {n} has {' '.join(as_option(*f) for f in v.items())}"
+           for n, v in sets.items())  # fmt: skip
     group = parser.add_argument_group("recipe", "\n".join(own))
     for name, hint in get_type_hints(recipe, include_extras=True).items():
         kind, about = get_args(hint)
@@ -54,8 +58,8 @@ def add_options(
             options["metavar"] = {int: "N", float: "X"}.get(kind, name[:1].upper())
         options["help"] = f"{about} (default: {default})"
         if name in choices:
-            options["help"] += f":\n{', '.join(choices[name])}"
-        group.add_argument(f"--{name}", default=None, **options)
+            options["help"] += f":\n{textwrap.fill(', '.join(choices[name]), 70)}"
+        group.add_argument(_option(name), default=None, **options)
 
 
 def given(options: argparse.Namespace, recipe: Any) -> dict[str, Any]:
@@ -76,9 +80,13 @@ def as_option(name: str, value: Any) -> str:
     ('--windows 1 2', '--no-direct')
     """
     if isinstance(value, bool):
-        return f"--{'' if value else 'no-'}{name}"
+        return _option(name if value else f"no_{name}")
     values = value if isinstance(value, tuple) else (value,)
-    return " ".join(map(str, (f"--{name}", *values)))
+    return " ".join(map(str, (_option(name), *values)))
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def shown(recipe: Any) -> str:

@@ -6,16 +6,37 @@ import json
 import math
 import os
 import platform
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 import tinygrad_rnn as tg
+from tinygrad_rnn.saving import CheckpointError
+
+T = TypeVar("T")
+CHECKPOINT = "checkpoint.safetensors"
+DIVERGED = 100.0  # nats per token; guessing costs log V, about 10
 
 
 class Stopped(Exception):
     """Somebody asked to stop."""
+
+
+def ending_well(name: str, action: Callable[[], T]) -> T:
+    """What `action` returns; what a user can mend ends with one line and 2, Ctrl-C with 130."""
+    try:
+        return action()
+    except KeyboardInterrupt:
+        print(f"{name}: stopped at once; --resume goes on from what was saved", file=sys.stderr)
+        raise SystemExit(130) from None
+    except (ValueError, OSError, ImportError, MemoryError) as error:
+        remedy = "; name another place" if isinstance(error, OSError) else ""
+        print(f"{name}: {error}{remedy}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def new_folder(wanted: Path | None, name: str, mark: str) -> Path:
@@ -50,6 +71,40 @@ def last_folder(wanted: Path | None, name: str, mark: str) -> Path:
 def _folders(wanted: Path | None, name: str) -> list[Path]:
     first = Path("runs") / name
     return [wanted] if wanted else [first, *(Path(f"{first}-{k}") for k in range(2, 1000))]
+
+
+def refuse_divergence(where: str, unit: str, loss: float, norm: float = 0.0) -> None:
+    """Raises unless the loss, in nats per unit, is below DIVERGED and the gradient finite."""
+    if not (loss < DIVERGED and math.isfinite(norm)):
+        got = f"a gradient of norm {norm}" if loss < DIVERGED else f"a loss of {loss:g}"
+        raise ValueError(
+            f"{where}: expected a finite gradient and a loss below {DIVERGED:g} nats/{unit}, got "
+            f"{got}; start anew with a lower --lr and another --out (what was saved stays)"
+        )
+
+
+@contextmanager
+def reading(path: Path, script: str, state: Mapping[str, Any]) -> Iterator[None]:
+    """Around what makes a run of a loaded checkpoint: says so if it is another script's, or of
+    another version."""
+    try:
+        if state.get("script") != script:
+            raise ValueError(f"one of {state.get('script')}")
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: expected a checkpoint of this version of {script}, got {error}; "
+            "name another folder with --out"
+        ) from None
+
+
+def group(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    """The arrays whose names begin with `name` and a dot, by the rest of their names.
+
+    >>> group({"model.bias": np.zeros(1), "curve": np.zeros(1)}, "model")
+    {'bias': array([0.])}
+    """
+    return {n.removeprefix(f"{name}."): a for n, a in arrays.items() if n.startswith(f"{name}.")}
 
 
 def log(folder: Path, **line: Any) -> None:

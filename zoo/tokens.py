@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 
@@ -111,3 +112,17 @@ def depths(ids: Ids) -> Ids:
     at = np.arange(len(ids))
     found: Ids = at - np.maximum.accumulate(np.where(ids == 0, at, 0))
     return found
+
+
+def streams(ids: Ids, count: int) -> tuple[Ids, Ids]:
+    """(steps, count) tokens, a text as that many streams side by side, and those that follow them;
+    the last streams are filled up with targets -100, which do not count.
+
+    >>> inputs, targets = streams(np.array([5, 6, 7, 8]), 2)
+    >>> inputs.T.tolist(), targets.T.tolist()
+    ([[5, 6], [7, 0]], [[6, 7], [8, -100]])
+    """
+    steps = math.ceil((len(ids) - 1) / count)
+    inputs, targets = np.zeros(steps * count, np.int64), np.full(steps * count, -100)
+    inputs[: len(ids) - 1], targets[: len(ids) - 1] = ids[:-1], ids[1:]
+    return inputs.reshape(count, steps).T, targets.reshape(count, steps).T

@@ -21,7 +21,9 @@ import numpy as np
 import pytest
 
 from tinygrad_rnn import saving
-from zoo import char_lm, datasets
+from tinygrad_rnn.nn import regularisation
+from zoo import char_lm, datasets, training
+from zoo.recurrent_stack import CELLS, CONNECTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = os.environ.get("TINYGRAD_RNN_DATA")
@@ -94,9 +96,22 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
+def by_layer(arrays):
+    """The weights in float64, by the names of an embedding, an nn.LSTM and an nn.Linear."""
+    found = {}
+    for name, array in arrays.items():
+        part, _, rest = name.removeprefix("model.").partition(".")
+        layer, last = rest.partition(".")[0], rest.rpartition(".")[2]
+        named = {"0": "embedding.weight", "3": f"output.{rest}"}
+        if name.startswith("model."):
+            lstm = f"lstm.{last.replace('_l0', f'_l{layer}')}"
+            found[named.get(part, lstm)] = array.astype("float64")
+    return found
+
+
 def slow_loss(arrays, ids, count):
     """Character after character, stream after stream, in float64: nats per character."""
-    w = {n.removeprefix("model."): a.astype("float64") for n, a in arrays.items()}
+    w = by_layer(arrays)
     layers = sum("weight_hh" in n for n in w)
     steps, total = math.ceil((len(ids) - 1) / count), 0.0
     for start in range(0, len(ids) - 1, steps):
@@ -120,10 +135,10 @@ def test_the_last_line_is_the_loss_over_the_whole_validation_split(options, caps
     lines = capsys.readouterr().out.splitlines()
     text = Path("cats.txt").read_text(encoding="utf-8")
     ids = np.array([sorted(set(text)).index(c) for c in text])[int(0.9 * len(text)) :]
-    assert len(ids) == 200 and (len(ids) - 1) % 64 != 0
-    slow = slow_loss(saving.load(checkpoint())[0], ids, 64)
+    assert len(ids) == 200 and (len(ids) - 1) % 8 != 0
+    slow = slow_loss(saving.load(checkpoint())[0], ids, 8)
     assert found["nats per character"]["validation"] == pytest.approx(slow, rel=1e-5)
-    assert lines[-1] == f"validation {slow:.4f} nats/char"
+    assert lines[-1] == f"validation {slow:.4f} nats/char, {slow / math.log(2):.4f} bits"
 
 
 def test_validation_carries_the_state_over_its_chunks():
@@ -152,12 +167,14 @@ def test_baselines_a_sample_and_the_checkpoint_come_before_it(capsys):
     ]
     out = capsys.readouterr().out
     text_line, recipe_line, *sample, blank, where, one, two, _ = out.splitlines()
-    assert text_line == f"text: cats.txt; 2,000 characters, {size} distinct"
-    assert recipe_line.startswith("recipe: --hidden 8 --layers 1 --embedding 6 --batch 4")
-    assert set("".join(sample)) <= set(text) and blank == "" and len("\n".join(sample)) == 601
+    assert text_line == f"text: cats.txt; 1,800 + 200 characters, {size} distinct"
+    start = "recipe: --cell lstm --hidden 8 --layers 1 --connection none --embedding 6 --batch 4"
+    assert recipe_line.startswith(start)
+    assert set("".join(sample)) <= set(text) and blank == "" and len("\n".join(sample)) == 600
     assert where.startswith(f"checkpoint {checkpoint()}; 0.0 minutes")
-    assert one == f"unigrams   {np.mean(unigrams):.4f} nats/char"
-    assert two == f"bigrams    {np.mean(bigrams):.4f} nats/char"
+    for name, line, losses in [("unigrams  ", one, unigrams), ("bigrams   ", two, bigrams)]:
+        nats = np.mean(losses)
+        assert line == f"{name} {nats:.4f} nats/char, {nats / math.log(2):.4f} bits"
 
 
 def test_it_learns_what_bigrams_cannot():
@@ -206,40 +223,23 @@ def test_one_blas_thread_trains_and_the_setting_comes_back(monkeypatch):
     assert threads() == before
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("dropout", [0.0, 0.4])
-def test_the_layers_as_one_cell_are_the_layers_one_after_the_other(layers, dropout):
-    recipe = char_lm.Recipe(hidden=7, embedding=5, layers=layers, dropout=dropout)
-    model = char_lm.Run(recipe, "", "", "", "abcdefg").model
-    ids = np.random.default_rng(2).integers(7, size=(2, 6, 3))
-    mask, found = char_lm.mask(recipe, 1, 6, 3), []
-    assert (mask is None) == (dropout == 0)
-
-    def apart(ids, state):
-        hidden, state = model.lstm(model.embedding(ids), state)
-        return model.output(hidden if mask is None else hidden * mask), state
-
-    for way in (lambda ids, state: model(ids, state, mask), apart):
-        state, total = None, 0.0
-        model.zero_grad()
-        for part in ids:  # the state is carried
-            logits, state = way(part, state)
-            total = total + (logits * logits).sum()
-        total.backward()
-        found.append([logits.numpy(), *(p.grad.numpy() for p in model.parameters())])
-    assert len(found[0]) == 4 + 4 * layers
-    for fast, slow in zip(*found, strict=True):
-        assert np.abs(slow).max() > 0
-        np.testing.assert_allclose(fast, slow, rtol=1e-4, atol=1e-4 * np.abs(slow).max())
+@pytest.mark.parametrize("connection", CONNECTIONS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_cell_learns_with_every_connection(cell, connection):
+    options = ["--cell", cell, "--connection", connection, "--layers", "2", "--dropout", "0.1"]
+    nats = train(*options, "--updates", "80", "--lr", "0.05")["nats per character"]
+    assert nats["validation"] < nats["unigrams"]
+    state = saving.load(checkpoint())[1]["recipe"]
+    assert (state["cell"], state["connection"]) == (cell, connection)
 
 
 # Stop and go on.
 
 DRIVER = """
 import os, sys, threading
-from zoo import char_lm
+from zoo import char_lm, training
 name, nth, delay, number = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
-char_lm.SAVE_SECONDS = 0.02
+training.SAVE_SECONDS = 0.02
 calls, function = [], getattr(char_lm, name)
 def timed(*args):
     calls.append(0)
@@ -296,29 +296,33 @@ def test_a_run_killed_five_times_ends_as_one_that_was_not(capsys):
 
 
 @posix
-@pytest.mark.parametrize("layers", ["1", "2"])
+@pytest.mark.parametrize("layers", [1, 2])
 def test_what_is_dropped_is_the_same_in_a_resumed_run(layers, monkeypatch):
-    options = ["--dropout", "0.3", "--layers", layers]
+    options = ["--dropout", "0.3", "--layers", str(layers)]
     train(*options)
-    masks, draw, step = [], char_lm.mask, char_lm.train_step
+    masks, dropout, step = [], regularisation.dropout, char_lm.train_step
 
     def signalling(*args):
-        if len(masks) == 5:
+        if len(masks) == 5 * layers:
             signal.raise_signal(signal.SIGINT)
         return step(*args)
 
-    monkeypatch.setattr(char_lm, "mask", lambda *args: masks.append(draw(*args)) or masks[-1])
+    def drawing(*args, **kwargs):
+        masks.append(dropout(*args, **kwargs))
+        return masks[-1]
+
+    monkeypatch.setattr(regularisation, "dropout", drawing)
     monkeypatch.setattr(char_lm, "train_step", signalling)
     with pytest.raises(SystemExit):
         train(*options, "--out", "cut")
     char_lm.main(["--resume", "--out", "cut"])
     assert same_end(checkpoint(), checkpoint("cut"))
-    assert len(masks) == 30 and {m.shape[1:] for m in masks} == {(4, 8)}
-    assert len({m.tobytes() for m in masks}) == 30  # others in every update
-    share = round(256 * 0.3) / 256
+    masks = [m for m in masks if m.shape[1] > 1]  # without that of the trial after a restart
+    assert len(masks) == 30 * layers and {m.shape for m in masks} == {(1, 4, 8)}
+    assert len({m.tobytes() for m in masks}) == len(masks)  # others in every update
     values, counts = np.unique(np.concatenate(masks), return_counts=True)
-    assert values == pytest.approx([0, 1 / (1 - share)])
-    assert counts[0] / counts.sum() == pytest.approx(share, abs=0.03)
+    assert values == pytest.approx([0, 1 / 0.7])
+    assert counts[0] / counts.sum() == pytest.approx(0.3, abs=0.05)
 
 
 @posix
@@ -412,6 +416,10 @@ def test_a_finished_run_can_be_resumed_and_tells_the_same(capsys):
 
 # Checkpoints that cannot be used.
 
+RECIPE = dataclasses.asdict(char_lm.Recipe())
+NEWER = ("cell", "connection", "decay")
+OLD = {"script": "char_lm", "recipe": {n: v for n, v in RECIPE.items() if n not in NEWER}}
+
 
 def test_a_damaged_checkpoint_is_named_with_the_one_before(capsys):
     train()
@@ -430,10 +438,10 @@ def test_a_damaged_checkpoint_is_named_with_the_one_before(capsys):
 
 @pytest.mark.parametrize("way", [["--resume"], ["--sample", "9"]])
 def test_without_a_checkpoint_path_and_remedy_are_named(way, capsys):
-    remedy = "expected a folder with a checkpoint, it has none; train one first, or name its folder"
+    remedy = "expected a folder with files checkpoint*.safetensors, it has none; train one first"
     for place, options in [("runs/char_lm-cats", []), ("else/where", ["--out", "else/where"])]:
         message = refused(capsys, "--data", "cats.txt", *options, *way)
-        assert message == f"char_lm: {place}: {remedy} with --out"
+        assert message == f"char_lm: {place}: {remedy}, or name its folder with --out"
         assert not Path(place).exists()
 
 
@@ -458,8 +466,9 @@ def test_resume_refuses_another_text_and_another_recipe(capsys):
     [
         ({"script": "hello"}, "got one of hello; name another folder with --out"),
         ({}, "got one of None; name another"),
-        ({"script": "char_lm", "recipe": {"hidden": 3}}, "missing 4 required positional arguments"),
-        ({"script": "char_lm", "recipe": {"depth": 3}}, "unexpected keyword argument 'depth'"),
+        (OLD, "got one whose recipe lacks cell, connection, decay; name another folder"),
+        ({**OLD, "recipe": {**RECIPE, "depth": 3}}, "unexpected keyword argument 'depth'"),
+        ({**OLD, "recipe": RECIPE}, "missing 4 required positional arguments"),
         ({"script": "char_lm"}, "got 'recipe'; name another"),
     ],
 )
@@ -491,8 +500,11 @@ def test_a_checkpoint_of_another_script_or_version_is_refused(state, message, ca
         (["--sample", "5", "--resume"], "--resume: not allowed with argument --sample"),
         (["--curve", "x.jpg"], "--curve: expected a name that ends in .png, got 'x.jpg'"),
         (["--curve", "no/x.png"], "--curve: expected a name in an existing folder, got no/x.png"),
+        (["--cell", "lsd"], "argument --cell: invalid choice: 'lsd' (choose from"),
+        (["--connection", "both"], "argument --connection: invalid choice: 'both' (choose from"),
+        (["--recipe", "tiny"], "argument --recipe: invalid choice: 'tiny' (choose from"),
         (["--data", "none.txt"], "got 'none.txt': No such file or directory"),
-        (["--data", "."], "stdlib, tiny-shakespeare, got '.': a folder"),
+        (["--data", "."], "stdlib, tiny-shakespeare, pydoc, ptb, got '.': a folder"),
         (["--out", "cats.txt"], "cats.txt'; name another place"),
         (["--out", "cats.txt/below"], "cats.txt/below'; name another place"),
         (["--prompt", "cat é"], "--prompt: expected characters of the text, got ['é']; drop them"),
@@ -516,7 +528,7 @@ def test_a_folder_without_permission_is_named(capsys):
 def test_a_text_that_is_too_short_is_refused(length, capsys):
     Path("short.txt").write_text("abcdefghij"[:length])
     message = refused(capsys, "--data", "short.txt", *SMALL)
-    assert "got an empty file" in message or "longer text" in message
+    assert "got an empty file" in message or "longer" in message
     assert not Path("runs").exists()
 
 
@@ -528,16 +540,16 @@ def test_a_text_shorter_than_a_batch_trains_all_the_same(length, capsys):
     assert all(0 < loss < 5 for loss in losses.values())
     ids = np.array(["abcdefghij".index(c) for c in Path("short.txt").read_text()])
     ids = ids[int(0.9 * length) :]
-    slow = slow_loss(saving.load(checkpoint("runs/char_lm-short"))[0], ids, min(64, len(ids) - 1))
-    assert capsys.readouterr().out.endswith(f"\nvalidation {slow:.4f} nats/char\n")
+    slow = slow_loss(saving.load(checkpoint("runs/char_lm-short"))[0], ids, min(8, len(ids) - 1))
+    assert f"\nvalidation {slow:.4f} nats/char, " in capsys.readouterr().out
 
 
 def test_one_distinct_character_costs_nothing(capsys):
     Path("a.txt").write_text("a" * 500)
     train(data="a.txt")
     out = capsys.readouterr().out
-    assert "a" * 601 in out  # no new line to go on from
-    assert out.endswith("\nvalidation 0.0000 nats/char\n")
+    assert "a" * 600 in out  # no new line to go on from
+    assert out.endswith("\nvalidation 0.0000 nats/char, 0.0000 bits\n")
 
 
 def test_any_characters_reach_a_terminal_without_them():
@@ -549,7 +561,7 @@ def test_any_characters_reach_a_terminal_without_them():
         encoding="ascii",
     )
     assert done.returncode == 0 and "Error" not in done.stderr
-    assert re.fullmatch(r"validation \d\.\d{4} nats/char", done.stdout.splitlines()[-1])
+    assert re.match(r"validation \d\.\d{4} nats/char, ", done.stdout.splitlines()[-1])
 
 
 def test_samples_follow_prompt_seed_and_temperature(capsys):
@@ -577,7 +589,7 @@ def test_samples_follow_prompt_seed_and_temperature(capsys):
 
 @pytest.mark.parametrize("nth", [1, 3, 31])
 def test_a_full_disk_loses_nothing_that_was_saved(nth, whole, monkeypatch, capsys):
-    monkeypatch.setattr(char_lm, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
     calls, write = [], saving._write_synced
 
     def full(path, blob):
@@ -599,7 +611,7 @@ def test_a_full_disk_loses_nothing_that_was_saved(nth, whole, monkeypatch, capsy
 
 
 def test_a_diverging_loss_stops_and_leaves_the_checkpoint(monkeypatch, capsys):
-    monkeypatch.setattr(char_lm, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
     message = refused(capsys, "--data", "cats.txt", *SMALL, "--lr", "1e6", "--updates", "100")
     assert re.fullmatch(
         r"char_lm: update \d: expected a finite gradient and a loss below 100 nats/char, got a "
@@ -613,7 +625,7 @@ def test_a_diverging_loss_stops_and_leaves_the_checkpoint(monkeypatch, capsys):
 @pytest.mark.parametrize("name", ["loss", "gradient", "validation"])
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_nan_and_inf_stop_at_their_update(name, value, monkeypatch, capsys):
-    monkeypatch.setattr(char_lm, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(training, "SAVE_SECONDS", 0.0)
     owner, function = {
         "loss": (char_lm.nn, "cross_entropy"),
         "gradient": (char_lm.optim, "clip_grad_norm_"),
@@ -647,11 +659,11 @@ def test_a_new_run_never_takes_the_folder_of_another(capsys):
     before = checkpoint().read_bytes()
     message = refused(capsys, "--data", "cats.txt", *SMALL, "--out", "runs/char_lm-cats")
     assert message == (
-        "char_lm: runs/char_lm-cats: expected a folder without a checkpoint, it has one; "
-        "pass --resume to go on, or name another folder"
+        "char_lm: runs/char_lm-cats: expected a folder without files checkpoint*.safetensors, "
+        "it has some; name another folder with --out"
     )
     os.replace(checkpoint(), checkpoint().with_name("checkpoint.previous.safetensors"))
-    assert "it has one" in refused(capsys, "--data", "cats.txt", "--out", "runs/char_lm-cats")
+    assert "it has some" in refused(capsys, "--data", "cats.txt", "--out", "runs/char_lm-cats")
     assert checkpoint().with_name("checkpoint.previous.safetensors").read_bytes() == before
 
 
@@ -685,7 +697,8 @@ def test_help_is_readable_and_lists_the_recipe(capsys, monkeypatch):
     out = capsys.readouterr().out
     assert char_lm.__doc__ in out
     for f in dataclasses.fields(char_lm.Recipe):
-        assert re.search(rf"--{f.name} [NX] +\w.* \(default: {f.default}\)", out)
+        assert re.search(rf"--{f.name} [NXCL] +\w.* \(default: {f.default}\)", out)
+    assert all(cell in out for cell in CELLS)
     assert max(map(len, out.splitlines())) <= 100
 
 
@@ -770,7 +783,8 @@ def test_result_and_log_are_complete_and_tell_no_paths(folder, capsys):
     curve = saving.load(checkpoint("kept"))[0]["curve"]
     assert [[p["update"], p["training"], p["validation"]] for p in points] == curve.tolist()
     shown = capsys.readouterr().out.splitlines()[-1]
-    assert shown == f"validation {found['nats per character']['validation']:.4f} nats/char"
+    nats = found["nats per character"]["validation"]
+    assert shown == f"validation {nats:.4f} nats/char, {nats / math.log(2):.4f} bits"
     char_lm.main(["--resume", "--out", "kept"])
     lines = Path("kept/log.jsonl").read_text(encoding="utf-8").splitlines()
     assert lines[:32] == log.splitlines() and len(lines) == 34

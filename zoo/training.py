@@ -1,0 +1,139 @@
+"""What training loops have in common: the learning rate, the progress, when and what to save."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shlex
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+import tinygrad_rnn as tg
+from tinygrad_rnn import saving
+from zoo.interrupt import Interrupt
+from zoo.runs import Stopped, group, last_folder, new_folder
+
+SAVE_SECONDS = 30.0
+
+
+class Run(Protocol):
+    """What of a run is shown."""
+
+    update: int  # that were done
+    read: int  # tokens
+    seconds: float  # spent training
+    recent: list[float]  # losses since the last point of the curve, in nats
+
+
+def learning_rate(highest: float, update: int, updates: int) -> float:
+    """Rises over the first 50 updates, then falls along a cosine to 2 %.
+
+    >>> [round(learning_rate(1.0, k, 1000), 2) for k in (0, 49, 500, 1000)]
+    [0.02, 0.99, 0.51, 0.02]
+    """
+    fall = 0.5 * (1 + math.cos(math.pi * update / updates))
+    return highest * min(1.0, (update + 1) / 50) * (0.02 + 0.98 * fall)
+
+
+def updating(
+    run: Run, updates: int, unit: str, interrupt: Interrupt, save: Callable[[], None]
+) -> Iterator[None]:
+    """Comes back before every update that is left and after the last: between them it shows how
+    the run is doing, saves every 30 seconds, and raises Stopped if somebody asked for it."""
+    saved = time.monotonic()
+    with tqdm(total=updates, initial=run.update, unit="update", dynamic_ncols=True) as bar:
+        bar.mininterval = 0.1 if sys.stderr.isatty() else 10.0
+        while run.update < updates:
+            yield
+            loss, mean, rate = run.recent[-1], np.mean(run.recent), run.read / run.seconds
+            shown = f"loss {loss:.3f}, {mean:.3f} nats/{unit}, {rate:,.0f} {unit}s/s"
+            bar.set_postfix_str(shown, refresh=False)
+            bar.update()
+            if interrupt.requested:
+                raise Stopped
+            if time.monotonic() - saved > SAVE_SECONDS:
+                save()
+                saved = time.monotonic()
+        yield
+
+
+def folder_of(options: argparse.Namespace, name: str, data: str) -> Path:
+    """A script's folder for a new run, or the one to go on in; `data` is what it learns if nobody
+    says."""
+    find = last_folder if options.resume or options.sample else new_folder
+    return find(options.out, f"{name}-{Path(options.data or data).stem}", "checkpoint*.safetensors")
+
+
+@contextmanager
+def stopping(run: Any, folder: Path, save: Callable[[], None]) -> Iterator[Interrupt]:
+    """Around a training that can be stopped: it is then saved, and how to go on is told. BLAS has
+    one thread, since its threads and ours would wait for each other."""
+    with Interrupt() as interrupt, threadpool_limits(1, "blas"):
+        try:
+            yield interrupt
+        except Stopped:
+            save()
+            words = shlex.join(["--resume", "--data", run.data, "--out", str(folder)])
+            print(f"saved after update {run.update}; go on with {words}", file=sys.stderr)
+            raise SystemExit(interrupt.exit_code) from None
+
+
+# Checkpoints
+
+
+def save(run: Any, path: Path, script: str) -> None:
+    """Writes all of a run that trains `model` by `optimizer` and draws from `rng`: these, the
+    `state` that it carries, its `curve`, what is `recent`, and its fields."""
+    arrays = {f"model.{n}": a for n, a in run.model.state_dict().items()}
+    arrays |= {f"optimizer.{n}": a for n, a in run.optimizer.state_dict().items()}
+    arrays |= {f"carried.{k}": a for k, a in enumerate(parts_of(run.state))}
+    arrays |= {"curve": np.array(run.curve), "recent": np.array(run.recent)}
+    saved = {"script": script, "rng": saving.generator_state(run.rng), **asdict(run)}
+    saving.save(path, arrays, saved)
+
+
+def fields(state: Mapping[str, Any], recipe: type[Any]) -> dict[str, Any]:
+    """What makes the run anew of what `save` wrote; an older version's recipe lacks something."""
+    if lacking := sorted(asdict(recipe()).keys() - state["recipe"].keys()):
+        raise ValueError(f"one whose recipe lacks {', '.join(lacking)}")
+    own = {name: value for name, value in state.items() if name not in ("script", "rng")}
+    return own | {"recipe": recipe(**state["recipe"])}
+
+
+def fill(run: Any, arrays: Mapping[str, Any], rng: Mapping[str, Any], shape: Any) -> None:
+    """Puts back what `save` wrote beside the fields: `rng` is that of its state, `shape` a state
+    like the one it carried."""
+    run.model.load_state_dict(group(arrays, "model"))
+    run.optimizer.load_state_dict(group(arrays, "optimizer"))
+    run.curve, run.recent = arrays["curve"].tolist(), arrays["recent"].tolist()
+    if carried := group(arrays, "carried"):
+        run.state = state_of(shape, iter(carried.values()))
+    saving.set_generator_state(run.rng, rng)
+
+
+def parts_of(state: Any) -> list[np.ndarray]:
+    """The arrays of a state, tuples in tuples, in order; none of None."""
+    if isinstance(state, tuple):
+        return [array for part in state for array in parts_of(part)]
+    return [] if state is None else [state.numpy()]
+
+
+def state_of(shape: Any, parts: Iterator[np.ndarray]) -> Any:
+    """The state of these parts, of the shape of another.
+
+    >>> one, two = tg.zeros(1), tg.ones(2)
+    >>> state_of((one, (two,)), iter(parts_of((two, (one,)))))
+    (Tensor([1., 1.], dtype=float32), (Tensor([0.], dtype=float32),))
+    """
+    if isinstance(shape, tuple):
+        return tuple(state_of(part, parts) for part in shape)
+    return tg.Tensor(next(parts))
