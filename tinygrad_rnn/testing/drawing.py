@@ -94,6 +94,15 @@ def _shapes(shape: Shapes) -> SearchStrategy[Shape]:
     return st.just(sizes)
 
 
+def _factors(scales: float | Sequence[float], low: float, high: float) -> list[float]:
+    """The scales; raise unless they and the bounds are fit to draw from."""
+    factors: list[float] = np.atleast_1d(scales).tolist()
+    if not (np.isfinite([low, high, *factors]).all() and min(factors, default=0.0) > 0):
+        got = f"low={low}, high={high}, scales={scales}"
+        raise ValueError(f"arrays: expected finite bounds and positive, finite scales, got {got}")
+    return factors
+
+
 def arrays(
     shape: Shapes = None,
     low: float = -4.0,
@@ -130,10 +139,7 @@ def arrays(
     array([[1.5, 1. ],
            [1. , 1. ]])
     """
-    points, factors = sorted(away), np.atleast_1d(scales).tolist()
-    if not (np.isfinite([low, high, *factors]).all() and min(factors, default=0.0) > 0):
-        got = f"low={low}, high={high}, scales={scales}"
-        raise ValueError(f"arrays: expected finite bounds and positive, finite scales, got {got}")
+    points, factors = sorted(away), _factors(scales, low, high)
     if integers:
         low, high, margin = math.ceil(low), math.floor(high), max(1.0, margin)
     wide = high - low
@@ -159,8 +165,7 @@ def arrays(
             x = np.where(abs(x - p) < margin, p + np.copysign(margin, x - p), x)
         if scale != 1:
             x = np.round(x * scale, places + 8 - math.floor(math.log10(scale)))
-        x += 0.0  # no -0.0
-        array: Array = x.reshape(where).astype(dtype)
+        array: Array = (x + 0.0).reshape(where).astype(dtype)  # no -0.0
         return LAYOUTS[content[3] % len(LAYOUTS)](array) if layouts and where else array
 
     return st.builds(made, _shapes(shape), CONTENT)
