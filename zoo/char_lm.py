@@ -126,7 +126,7 @@ def train_step(run: Run, inputs: Ids, targets: Ids) -> float:
     return float(loss.item())
 
 
-def evaluate(model: nn.Module, ids: Ids, interrupt: Interrupt, count: int = 64) -> float:
+def evaluate(model: nn.Sequential, ids: Ids, interrupt: Interrupt, count: int = 64) -> float:
     """Mean loss over all of `ids`, in nats per character, the state carried along each stream."""
     inputs, targets = streams(ids, min(count, len(ids) - 1))
     total, state = 0.0, None
@@ -193,7 +193,7 @@ def judge(run: Run, parts: dict[str, Ids], interrupt: Interrupt) -> dict[str, fl
 def report(run: Run, losses: dict[str, float], folder: Path) -> dict[str, Any]:
     """Writes down what a table of results needs to know of a run."""
     named = {"name": Path(run.data).name, "sha256": run.digest, "vocabulary": run.size}
-    found = {"command": run.command, "recipe": asdict(run.recipe), "text": named}
+    found: dict[str, Any] = {"command": run.command, "recipe": asdict(run.recipe), "text": named}
     found |= {"parameters": sum(p.size for p in run.model.parameters())}
     found |= {"nats per character": losses, "minutes of training": run.seconds / 60}
     return runs.write_result(folder, **found, **{"characters per second": run.read / run.seconds})

@@ -167,5 +167,6 @@ def judged(
             found[f"cache {part}"] = perplexity(mixed(plain, alone[0], best.share))
         found |= {"cache flatness": best.flatness, "cache share": best.share}
     for part, ids in held.items() if rates else ():
-        found[f"dynamic {part}"] = perplexity(dynamic_losses(model, ids, interrupt, *rates))
+        rate, largest = rates
+        found[f"dynamic {part}"] = perplexity(dynamic_losses(model, ids, interrupt, rate, largest))
     return found

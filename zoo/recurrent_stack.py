@@ -66,7 +66,7 @@ def stack(
     width = first.output_size
     for _ in range(1, layers):
         below = inputs + len(blocks) * width if connection == "dense" else width
-        block = nn.Sequential(
+        block: Any = nn.Sequential(
             nn.LockedDropout(dropout, rng=rng), recurrent(cell, below, units, rng)
         )
         if connection == "residual":

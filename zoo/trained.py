@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tinygrad_rnn import saving
 from zoo import char_lm, fixed_window_lm, ngram_lm, word_runs
@@ -92,7 +93,9 @@ def counted(folder: Path, data: str | None) -> Trained:
         result = json.loads(path.read_text(encoding="utf-8"))
         if "zoo.ngram_lm" not in result["command"]:
             raise ValueError("one of another script")
-        fields = {n: tuple(v) if isinstance(v, list) else v for n, v in result["recipe"].items()}
+        fields: dict[str, Any] = {
+            n: tuple(v) if isinstance(v, list) else v for n, v in result["recipe"].items()
+        }
         recipe = ngram_lm.Recipe(**fields)
         name, digest = result["text"]["name"], result["text"]["sha256"]
     learnt = load_parts(data or name, recipe.unit)

@@ -133,7 +133,7 @@ def report(run: Run, parts: dict[str, Ids], folder: Path, found: dict[str, float
     text["tokens"] = {part: len(ids) - 1 for part, ids in parts.items()}
     text["vocabulary"] = len(run.tokens) - 1
     text["unknown"] = {part: float((ids[1:] == 1).mean()) for part, ids in parts.items()}
-    whole = {"command": run.command, "recipe": asdict(run.recipe), "text": text}
+    whole: dict[str, Any] = {"command": run.command, "recipe": asdict(run.recipe), "text": text}
     whole |= {"parameters": run.model.size, "perplexities": found, "updates": run.update}
     rate = run.read / max(run.seconds, 1e-9)
     return runs.write_result(folder, **whole, minutes=run.seconds / 60, words_per_second=rate)

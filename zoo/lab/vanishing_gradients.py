@@ -168,7 +168,7 @@ def seen(layer: nn.Recurrent, recipe: Recipe, rng: np.random.Generator) -> dict[
 
 def rate(norms: Sequence[float]) -> float:
     """The factor per step, by least squares on the logarithms; nan if a norm is 0."""
-    at = np.arange(max(1, len(norms) // 10), len(norms) // 2 + 1)
+    at = list(range(max(1, len(norms) // 10), len(norms) // 2 + 1))
     if min(norms[k] for k in at) <= 0:
         return float("nan")
     slope, _ = np.polyfit(at, np.log(np.take(norms, at)), 1)
