@@ -36,7 +36,7 @@ def _keras(arrays: Sequence[Any]) -> Iterator[State]:
 
 def _onnx(arrays: Sequence[Any]) -> Iterator[State]:
     """Each direction of a layer."""
-    w, r, b, p = [*arrays, None, None][:4]
+    w, r, b, p = [*arrays, *[None] * (4 - len(arrays))]
     for d, matrices in enumerate(zip(w, r, strict=True)):
         both = [] if b is None else [*b[d].reshape(2, -1)]
         if p is None:
