@@ -36,7 +36,8 @@ def _keras(arrays: Sequence[Any]) -> Iterator[State]:
 
 def _onnx(arrays: Sequence[Any]) -> Iterator[State]:
     """Each direction of a layer."""
-    w, r, b, p = [*arrays, *[None] * (4 - len(arrays))]
+    given: list[Any] = [*arrays, *[None] * (4 - len(arrays))]
+    w, r, b, p = given
     for d, matrices in enumerate(zip(w, r, strict=True)):
         both = [] if b is None else [*b[d].reshape(2, -1)]
         if p is None:
