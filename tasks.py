@@ -32,7 +32,7 @@ def slow(args):
 
 
 def parity(args):
-    """run the comparisons with torch, which is installed for them"""
+    """run the comparisons with torch and ONNX, which are installed for them"""
     return "test,parity", [["-m", "pytest", "-m", "parity", *args]]
 
 

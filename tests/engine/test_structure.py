@@ -246,6 +246,13 @@ def test_rooms_keep_to_their_budget(room):
     )
 
 
+@pytest.mark.parametrize("room", BUDGETS)
+def test_contributors_are_told_the_budget(room):
+    page = (ROOT / "CONTRIBUTING.md").read_text("utf-8").splitlines()
+    (row,) = (line for line in page if line.startswith(f"| `tinygrad_rnn/{room}/` |"))
+    assert row.endswith(f"| {BUDGETS[room]:,} |")
+
+
 def test_lines_of_code_are_counted_right():
     text = '"""Doc."""\n\n# comment\nx = 1  # one\n\n\n'
     text += 'def f():\n    """Doc\n    more."""\n    return (\n        x\n    )\n'

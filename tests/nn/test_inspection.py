@@ -73,7 +73,8 @@ def test_state_gradients_are_those_of_the_loops_states(run):
         for d, e in zip(each, zip(*rows, strict=True), strict=True):
             assert d.shape == (*run.x.shape[:2], e[0].shape[1]) and d.dtype == run.x.dtype
             near(run, d, np.stack(e))
-    run.informative(found[0] if not isinstance(found[0], tuple) else found[0][0])
+    if len(run.x) > 1 or run.row.shown:  # else nobody reads the only state
+        run.informative(found[0] if not isinstance(found[0], tuple) else found[0][0])
 
 
 @law(0.4)
