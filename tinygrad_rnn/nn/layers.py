@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Self
 
 import numpy as np
@@ -162,6 +163,14 @@ def check_share(where: str, name: str, p: float) -> float:
     return p
 
 
+def drawn(p: float, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Which entries are kept, each with probability 1 - p to the nearest 65,536th."""
+    count = math.prod(shape)
+    words = rng.integers(0, 2**64, -(-count // 4), dtype=np.uint64)  # four entries of 16 bits each
+    kept: np.ndarray = words.view(np.uint16)[:count] >= min(round(p * 65_536), 65_535)
+    return kept.reshape(shape)
+
+
 def _scaled(x: np.ndarray, kept: np.ndarray, scale: float) -> np.ndarray:
     y: np.ndarray = np.multiply(x, kept)
     y *= x.dtype.type(scale)
@@ -211,7 +220,7 @@ def dropout(
         )
     if not (training and p):
         return x
-    kept = default_rng(rng).random(x.shape, dtype=np.float32) >= p
+    kept = drawn(p, x.shape, default_rng(rng))
     plain = type(unwrap(x)) is np.ndarray  # no symbol of a trace
     op = masked if plain else masked.definition
     return op(x, kept=kept, scale=1 / (1 - p))
