@@ -69,10 +69,15 @@ class Recipe:
     decay: Annotated[float, "weight decay"] = 0.0
     clip: Annotated[float, "largest norm of the gradient"] = 1.0
     dropout: Annotated[float, "share of a layer's units that are hidden in training"] = 0.0
+    weight_drop: Annotated[float, "share of the recurrent matrices that is dropped in it"] = 0.0
     seed: Annotated[int, "of the first weights and of what is drawn"] = 0
 
 
-RECIPES = {"tiny-shakespeare": {"dropout": 0.25}}  # others: as above
+LARGE = {"hidden": 512, "embedding": 64, "length": 96, "updates": 12_000, "lr": 3e-3}
+LARGE |= {"dropout": 0.5, "weight_drop": 0.3}
+RECIPES = {"tiny-shakespeare": {"dropout": 0.25}, "large": LARGE}  # others: as above
+KINDS = dict.fromkeys(("dropout", "weight_drop"), between(float, 0, 0.99))
+KINDS["decay"] = between(float, 0, 100)
 CHOICES = {"cell": CELLS, "connection": CONNECTIONS}
 
 
@@ -94,8 +99,8 @@ class Run:
         self.tokens = Tokens("character", [START, *self.characters])
         self.size = len(self.characters)
         embedding = nn.Embedding(self.size, r.embedding, rng=self.rng)
-        sizes = r.embedding, r.hidden, r.layers
-        layers, width = stack(r.cell, r.connection, *sizes, r.dropout, self.rng)
+        sizes, drop = (r.embedding, r.hidden, r.layers, r.dropout), r.weight_drop
+        layers, width = stack(r.cell, r.connection, *sizes, self.rng, weight_drop=drop)
         output = nn.Linear(width, self.size, rng=self.rng)
         hidden = nn.LockedDropout(r.dropout, rng=self.rng)
         self.model = nn.Sequential(embedding, layers, hidden, output)  # (T, B) -> (T, B, V)
@@ -206,8 +211,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = training_parser(NAME, __doc__, DATA, "characters", 0.7)
     about = "other defaults than below (default: those of the data's own name)"
     parser.add_argument("--recipe", choices=RECIPES, help=about)
-    kinds = {"dropout": between(float, 0, 0.99), "decay": between(float, 0, 100)}
-    add_options(parser, Recipe, RECIPES, kinds, CHOICES, "--recipe")
+    add_options(parser, Recipe, RECIPES, KINDS, CHOICES, "--recipe")
     options = parser.parse_args(argv)
     options.command = typed(f"zoo.{NAME}", argv)
     options.recipe = RECIPES.get(options.recipe, {}) | given(options, Recipe())

@@ -22,18 +22,22 @@ STEPS = {name: step for name, step in vars(cells).items() if isinstance(step, Ce
 CELLS = ("rnn", *sorted(STEPS))  # rnn is rnn_tanh
 
 
-def recurrent(cell: str, inputs: int, units: int, rng: np.random.Generator) -> nn.Recurrent:
-    """One layer. In that of `lstm_zoneout` a tenth of the units, others at every step, keep their
-    state in training; the output of `lstm_projected` is half as wide as its cell.
+def recurrent(
+    cell: str, inputs: int, units: int, rng: np.random.Generator, **options: Any
+) -> nn.Recurrent:
+    """One layer, with options of `nn.Recurrent`. In that of `lstm_zoneout` a tenth of the units,
+    others at every step, keep their state in training; the output of `lstm_projected` is half as
+    wide as its cell.
 
     >>> recurrent("gru", 3, 5, np.random.default_rng(0))
     Recurrent(gru, 3, 5)
     """
     if cell == "lstm_zoneout":
-        return nn.Recurrent(cells.lstm, inputs, units, zoneout=KEPT, rng=rng)
+        return nn.Recurrent(cells.lstm, inputs, units, zoneout=KEPT, rng=rng, **options)
     if cell == "lstm_projected":
-        return nn.LSTM(inputs, units, proj_size=max(1, units // 2), rng=rng)
-    return nn.Recurrent(STEPS["rnn_tanh" if cell == "rnn" else cell], inputs, units, rng=rng)
+        return nn.LSTM(inputs, units, proj_size=max(1, units // 2), rng=rng, **options)
+    step = STEPS["rnn_tanh" if cell == "rnn" else cell]
+    return nn.Recurrent(step, inputs, units, rng=rng, **options)
 
 
 def stack(
@@ -44,6 +48,7 @@ def stack(
     layers: int,
     dropout: float,
     rng: np.random.Generator,
+    **options: Any,
 ) -> tuple[nn.Sequential, int]:
     """The layers as one module, (x, state) -> (output, state), and the width of its output.
 
@@ -55,19 +60,20 @@ def stack(
         dropout: the share of features that each layer but the first misses in training, the same
             at all steps.
         rng: draws the first weights, and what is dropped.
+        options: of each layer as `nn.Recurrent` has them.
 
     >>> import tinygrad_rnn as tg
     >>> deep, width = stack("gru", "dense", 3, 5, 2, 0.0, np.random.default_rng(0))
     >>> deep(tg.zeros(7, 2, 3))[0].shape, width
     ((7, 2, 13), 13)
     """
-    first = recurrent(cell, inputs, units, rng)
+    first = recurrent(cell, inputs, units, rng, **options)
     blocks: list[Any] = [first]
     width = first.output_size
     for _ in range(1, layers):
         below = inputs + len(blocks) * width if connection == "dense" else width
         block: Any = nn.Sequential(
-            nn.LockedDropout(dropout, rng=rng), recurrent(cell, below, units, rng)
+            nn.LockedDropout(dropout, rng=rng), recurrent(cell, below, units, rng, **options)
         )
         if connection == "residual":
             block = nn.Residual(block)

@@ -47,7 +47,8 @@ class Board:
             done.add((at, side))
             for turn, (x, y) in enumerate(SIDES):
                 to = at[0] + x, at[1] + y
-                if self._free(source, end, at, to, turn):
+                back = way[-2:-1] == [to]
+                if not back and self._free(source, end, at, to, turn):
                     price = self._price(source, end, at, to, side, turn)
                     count = 4 * len(done) + turn  # the first that was found, of equal ones
                     heapq.heappush(queue, (cost + price, count, turn, [*way, to]))
