@@ -136,7 +136,7 @@ def run_script(options: argparse.Namespace) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     options = parse(argv)
-    return runs.ending_well(NAME, lambda: run_script(options))
+    return runs.ending_well(NAME, lambda: run_script(options), resumes=False)
 
 
 if __name__ == "__main__":

@@ -26,12 +26,17 @@ class Stopped(Exception):
     """Somebody asked to stop."""
 
 
-def ending_well(name: str, action: Callable[[], T]) -> T:
-    """What `action` returns; what a user can mend ends with one line and 2, Ctrl-C with 130."""
+def ending_well(name: str, action: Callable[[], T], resumes: bool = True) -> T:
+    """What `action` returns; what a user can mend ends with one line and 2, Ctrl-C with 130.
+
+    Args:
+        resumes: whether the script can go on after that.
+    """
     try:
         return action()
     except KeyboardInterrupt:
-        print(f"{name}: stopped at once; --resume goes on from what was saved", file=sys.stderr)
+        on = "; --resume goes on from what was saved" if resumes else ""
+        print(f"{name}: stopped at once{on}", file=sys.stderr)
         raise SystemExit(130) from None
     except (ValueError, OSError, ImportError, MemoryError) as error:
         remedy = "; name another place" if isinstance(error, OSError) else ""

@@ -337,3 +337,14 @@ def test_the_page_shows_the_stored_results():
     assert tables.rewritten(page) == page
     assert "| pydoc |" in page
     assert tables.rewritten(page.replace("| pydoc |", "| other |")) == page
+
+
+def test_ctrl_c_promises_nothing_that_it_cannot_do(monkeypatch, capsys):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(generate, "run_script", interrupted)
+    with pytest.raises(SystemExit) as end:
+        generate.main(["char_lm"])
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "generate: stopped at once\n"

@@ -332,7 +332,7 @@ def run_script(options: argparse.Namespace) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     options = parse(argv)
-    return ending_well(NAME, lambda: run_script(options))
+    return ending_well(NAME, lambda: run_script(options), resumes=False)
 
 
 if __name__ == "__main__":
