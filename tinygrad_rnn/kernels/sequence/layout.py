@@ -113,7 +113,7 @@ class Builder:
                 else:
                     site = site.backwards(rings.get(buffer, self.call.steps))
             if buffer in rings:
-                site = site._replace(first=0 if self.call.uneven else site.first, stretch=0)
+                site = site._replace(stretch=0)
             found[buffer] = site
         return found
 
@@ -126,7 +126,8 @@ def ahead(cell: Cell, runner: Runner, call: Call, widths: Sequence[int], vectors
         build.strided(("x", k), k, by)
     _fixed(build, cell, len(strides), widths)
     kept = cell.kept if keep else frozenset()
-    rings = {b for b in cell.hoisted - kept if b[0] in ("chain", "row")}
+    passing = {b for b in cell.hoisted - kept if b[0] in ("chain", "row")}
+    rings = set() if uneven else passing  # other threads are in stretches of other sizes
     stretch = min(steps, max(1, STRETCH // batch))
     states = []
     for b, width in sorted(i for i in cell.widths.items() if i[0][0] == "next"):
@@ -143,7 +144,7 @@ def ahead(cell: Cell, runner: Runner, call: Call, widths: Sequence[int], vectors
             width = cell.widths[b]
             if b in rings:
                 build.over_time(b, build.new(width, stretch), width)
-            elif b in kept or b == cell.output:
+            elif b in kept or b in passing or b == cell.output:
                 build.over_time(b, build.new(width, 0, True), width)
             else:
                 build.still(b, build.new(width, 1), width)
