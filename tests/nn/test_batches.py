@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -149,6 +150,33 @@ def test_states_of_other_batches_are_refused_and_nothing_is_changed():
     assert batches.state_dict() == before
 
 
+NUMBERS = st.integers(-3, 9) | st.sampled_from((2**62, 2**63, 10**400, 1.0, 1.5, np.nan))
+VALUES = NUMBERS | st.sampled_from((None, "x", "", [], [1], {}, np.ones(2, int)))
+
+
+@given(st.integers(0, 4), st.dictionaries(st.sampled_from(("seed", "done", "size")), VALUES))
+def test_a_damaged_state_is_refused_whole_or_is_one_to_go_on_from(taken, damage):
+    """Nothing is changed, or what is left of an epoch has no sequence twice, and the next all."""
+    batches = nn.Batches([3, 1, 4, 1, 5], 2, rng=np.random.default_rng(0))
+    for _ in itertools.islice(batches, taken):
+        pass
+    before = batches.state_dict()
+    try:
+        batches.load_state_dict(before | damage)
+    except ValueError as error:
+        assert str(error).startswith("Batches: expected a state of {'sequences': 5")
+        assert batches.state_dict() == before
+    left = [k for rows in batches for k in rows]
+    assert len({*left}) == len(left) <= 5
+    assert sorted(k for rows in batches for k in rows) == list(range(5))
+
+
+@pytest.mark.parametrize("state", (None, [], "x", 3))
+def test_what_is_no_state_is_refused(state):
+    with pytest.raises(ValueError, match=r"^Batches: expected a state of .*'sequences': 3"):
+        nn.Batches([1, 2, 3], 2).load_state_dict(state)
+
+
 @pytest.mark.parametrize(
     "lengths, size, pool", [([1.0], 2, 1), ([[1]], 2, 1), ([1], 0, 1), ([1], 1, 0), (3, 1, 1)]
 )
@@ -171,6 +199,21 @@ def test_detached_states_keep_their_structure_and_values():
         np.testing.assert_array_equal(a.numpy(), b.numpy())
         assert b.requires_grad and not a.requires_grad
     assert nn.detached(None) is None
+
+
+class Pair(NamedTuple):
+    h: Any
+    c: Any
+
+
+@pytest.mark.parametrize("change", (nn.detached, lambda s: nn.restarted(s, [True, False])))
+def test_states_of_named_tuples_stay_so_and_others_are_refused(change):
+    state = Pair(*nn.LSTM(3, 4)(tg.randn(5, 2, 3))[1])
+    found = change(state)
+    assert type(found) is Pair and found.c.shape == (1, 2, 4)
+    for wrong in ({"h": state.h}, "h", 3.0, [state, {1}]):
+        with pytest.raises(TypeError, match="expected a state of tensors, tuples and lists, got"):
+            change(wrong)
 
 
 def test_restarted_rows_are_zero_and_others_keep_their_gradient():

@@ -137,6 +137,16 @@ def test_lists_may_have_attributes_of_their_own():
     assert list(Stack().state_dict()) == ["scale", "0.weight", "0.bias"]
 
 
+def test_an_item_and_an_attribute_of_one_name_are_not_saved_as_one():
+    heads = nn.ModuleDict({"tag": nn.Linear(1, 1)})
+    heads.tag = nn.Linear(2, 2)
+    for use in (heads.state_dict, lambda: heads.load_state_dict({})):
+        with pytest.raises(ValueError, match=r"^state_dict: expected one tag\.weight, got two; re"):
+            use()
+    del heads.tag
+    assert heads.state_dict()["tag.weight"].shape == (1, 1)
+
+
 @pytest.mark.parametrize("way", COPIES)
 def test_copies_keep_what_is_shared(way):
     model = Model()
@@ -179,6 +189,16 @@ def test_sequential_is_one_after_another():
     assert nn.Sequential()(x) is x
     model.append(lambda y: y * 0.0)
     assert not model(x).numpy().any()
+
+
+@pytest.mark.parametrize("kind", (nn.Sequential, nn.Dense, nn.Skip))
+def test_a_part_of_a_sequence_is_one_and_shares_its_modules(kind):
+    model = kind(nn.Linear(2, 2), nn.Linear(4, 2), nn.Linear(6, 2))
+    part = model[:2]
+    assert type(part) is kind and len(part) == 2 and part[1] is model[1]
+    if kind is not nn.Sequential:
+        assert part(tg.ones(3, 2)).shape[0] == 3
+    assert model[-1] is model[2] and repr(model[3:]) == f"{kind.__name__}()"
 
 
 def test_sequential_carries_the_state_of_each_recurrent_layer():

@@ -250,6 +250,22 @@ def test_weights_that_no_scan_is_given_are_refused():
     contributions(lambda: run()[0].sum(), [run.layer.weight_hh_l0])
 
 
+def test_a_weight_that_is_asked_for_twice_is_told_twice():
+    run = made("GRU")
+    weights = [run.layer.weight_hh_l0, run.layer.weight_ih_l0, run.layer.weight_hh_l0]
+    once, other, twice = contributions(lambda: run()[0].sum(), weights)
+    identical(once, twice)
+    assert once.any() and once.shape != other.shape
+
+
+@pytest.mark.parametrize("name", ("GRU", "LSTM"))
+def test_no_steps_have_no_jacobians(name):
+    run = made(name, steps=0)
+    width = sum(run.layer.state_sizes)
+    found = state_jacobians(run)
+    assert [j.shape for j in found] == [(0, 2, width, width)] * 2
+
+
 def test_after_a_look_layers_run_as_before():
     run = made("GRU")
     expected = run()

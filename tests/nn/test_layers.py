@@ -41,6 +41,14 @@ def test_linear_is_a_product_with_closed_gradients(lead, inputs, outputs, dtype,
     close(layer.bias.grad, gs.sum(0), dtype)
 
 
+@pytest.mark.parametrize("size", (-1, 2.0, "2", None, True, (2,)))
+@pytest.mark.parametrize("name", ("Linear", "Embedding", "LayerNorm"))
+def test_sizes_that_are_none_are_refused(name, size):
+    for sizes in ((size, 3), (3, size)) if name != "LayerNorm" else ((size,),):
+        with pytest.raises(ValueError, match=rf"^{name}: expected sizes of at least 0, got .*="):
+            getattr(tg.nn, name)(*sizes)
+
+
 def test_linear_without_bias_has_one_parameter():
     layer = tg.nn.Linear(3, 2, bias=False)
     assert layer.bias is None and [n for n, _ in layer.named_parameters()] == ["weight"]

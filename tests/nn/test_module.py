@@ -100,6 +100,20 @@ def test_module_twice_in_the_tree_gives_its_parameters_once():
     assert [n for n, _ in model.named_parameters()] == ["a.weight", "a.bias"]
 
 
+@pytest.mark.parametrize("way", (copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))))
+def test_a_module_may_refer_to_one_above(way):
+    model = Model()
+    names, shown = [n for n, _ in model.named_parameters()], repr(model)
+    model.first.owner = model.first.inner.owner = model  # one step up, and two
+    model.output.owner = model.output
+    for found in (model, way(model)):
+        assert [n for n, _ in found.named_parameters()] == names
+        assert found.first.owner is found and list(found.state_dict()) == list(model.state_dict())
+        found.load_state_dict(model.state_dict())
+        assert not found.eval().first.training
+        assert repr(found).replace("\n", "").count("(first)") == shown.count("(first)") == 1
+
+
 def test_parameters_require_gradients_unless_frozen():
     assert (
         Parameter([1.0]).requires_grad and not Parameter([1.0], requires_grad=False).requires_grad
@@ -156,6 +170,7 @@ WRONG = {
     "a shape that would broadcast": (lambda s: s.update(bias=np.zeros(1)), r"got \(1,\)"),
     "complex": (lambda s: s.update(bias=np.zeros(5, complex)), r"got \(5,\) complex128"),
     "text": (lambda s: s.update(bias=np.array(["a"] * 5)), r"got \(5,\) <U1"),
+    "names of other kinds": (lambda s: s.update({7: 0, "z": 0}), r"unexpected \[7, 'z'\], wrong"),
     "several": (
         lambda s: (s.pop("bias"), s.update({"b": np.zeros(1), "first.shift": np.zeros(4)})),
         r"missing \['bias'\], unexpected \['b'\], wrong \['first.shift: expected \(3,\)",
@@ -171,6 +186,15 @@ def test_wrong_state_is_refused_and_nothing_is_changed(case):
     spoil(state)
     message = f"^load_state_dict: expected the parameters of Model, got .*{message}"
     with pytest.raises(ValueError, match=message):
+        model.load_state_dict(state)
+    arrays_equal(model.state_dict(), before)
+
+
+@pytest.mark.parametrize("state", (None, 3, "bias", [("bias", np.ones(5))]))
+def test_what_is_no_state_is_refused_and_nothing_is_changed(state):
+    model = Model()
+    before = model.state_dict()
+    with pytest.raises(ValueError, match=r"^load_state_dict: expected arrays by their names, got"):
         model.load_state_dict(state)
     arrays_equal(model.state_dict(), before)
 

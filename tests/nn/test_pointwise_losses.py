@@ -129,9 +129,9 @@ def test_losses_of_numbers_refuse_what_does_not_fit(loss):
 @pytest.mark.parametrize("loss", CLASSES)
 def test_losses_of_classes_refuse_what_does_not_fit(loss):
     name = loss.__name__
-    with pytest.raises(IndexError, match=rf"^{name}: expected targets in 0\.\.2 .*, got 3"):
+    with pytest.raises(IndexError, match=rf"^{name}: expected targets in 0\.\.2.*, got 3"):
         loss(X, [0, 3])
-    with pytest.raises(IndexError, match=rf"^{name}: expected targets in 0\.\.2 .*, got -1"):
+    with pytest.raises(IndexError, match=rf"^{name}: expected targets in 0\.\.2.*, got -1"):
         loss(X, [0, -1])
     with pytest.raises(TypeError, match=rf"^{name}: expected integer indices, got float64"):
         loss(X, [0.0, 1.0])
@@ -139,6 +139,28 @@ def test_losses_of_classes_refuse_what_does_not_fit(loss):
         loss(X, [0])
     with pytest.raises(TypeError, match=rf"^{name}: expected input as a floating-point"):
         loss([[0.0]], [0])
+
+
+@pytest.mark.parametrize("target", (-1, -3, -4, -100, 3))
+def test_a_margin_has_no_place_that_is_left_out(target):
+    message = rf"^multi_margin_loss: expected targets in 0\.\.2, got {target}"
+    with pytest.raises(IndexError, match=message):
+        nn.multi_margin_loss(X, [0, target])
+
+
+@pytest.mark.parametrize("name", ("weight", "pos_weight"))
+def test_weights_of_binary_losses_have_the_inputs_dtype_and_do_not_widen_it(name):
+    def loss(weight, **options):
+        return nn.binary_cross_entropy_with_logits(X, np.ones((2, 3)), **{name: weight}, **options)
+
+    expected = loss(tg.full((3,), 2.0), reduction="none")
+    assert expected.numpy().all() and expected.dtype == np.float32
+    for weight in ([2.0] * 3, np.full(3, 2.0), np.full((1, 3), 2), 2):
+        found = loss(weight, reduction="none")
+        np.testing.assert_array_equal(found.numpy(), expected.numpy(), strict=True)
+    for weight in (np.ones((4, 2, 3)), np.ones(2), [[1.0], [1.0], [1.0]]):
+        with pytest.raises(ValueError, match=rf"^binary.*: expected {name} to fit .* \(2, 3\)"):
+            loss(weight)
 
 
 def test_other_mistakes_are_refused():

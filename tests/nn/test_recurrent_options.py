@@ -635,8 +635,26 @@ def test_options_that_would_do_nothing_are_refused():
     message = r"whose names begin with weight_hh, weight_mh, weight_mg, got weight_l0, bias_l0; ren"
     with pytest.raises(ValueError, match=r"^Recurrent\(own\): expected parameters .*" + message):
         make_own(3, 4, 1, weight_drop=0.5)
-    with pytest.raises(TypeError, match="unexpected keyword argument 'zonout'"):
-        nn.GRU(3, 4, zonout=0.5)
+
+
+@pytest.mark.parametrize("name", ("RNN", "LSTM", "GRU"))
+@pytest.mark.parametrize("option", ("zonout", "states", "shapes", "step"))
+def test_unknown_options_are_named(name, option):
+    message = rf"^{name}: expected options num_layers, .* dtype and rng, got {option}"
+    with pytest.raises(TypeError, match=message):
+        getattr(nn, name)(3, 4, **{option: 0.5})
+
+
+@pytest.mark.parametrize("name", ("GRU", "LSTM"))
+def test_shares_may_be_changed_later(name):
+    for option, share in (("zoneout", 0.5), ("recurrent_dropout", 0.5), ("weight_drop", 0.5)):
+        at_once, later = made(name, **{option: share}), made(name)
+        setattr(later.layer, option, share)
+        before = at_once()
+        at_once.layer.rng, later.layer.rng = (np.random.default_rng(7) for _ in range(2))
+        identical(at_once(), later())
+        assert (at_once()[0].numpy() != before[0].numpy()).any()
+        assert repr(at_once.layer) == repr(later.layer)
 
 
 def test_cell_of_ones_own_asks_what_it_may_see():

@@ -104,6 +104,9 @@ def test_known_sets():
         assert (probabilities(logits, top_p=p) > 0).sum() == kept
     np.testing.assert_allclose(probabilities(logits, top_p=0.6), [0.625, 0.375, 0, 0])
     assert (probabilities(logits, top_k=2, top_p=0.6) > 0).tolist() == [True, False, False, False]
+    assert probabilities([0.0, 1.0], top_k=9).tolist() == probabilities([0.0, 1.0]).tolist()
+    assert probabilities([1e308, -1e308, 0.0]).tolist() == [1.0, 0.0, 0.0]  # and no warning
+    assert probabilities([1.0, 1.0, 0.9], 1e-320).tolist() == [0.5, 0.5, 0.0]
     assert sample(logits, temperature=0) == 0 and sample(-logits, top_k=1) == 3
     assert (probabilities(np.zeros(4), top_k=2) > 0).tolist() == [True, True, False, False]
 
@@ -135,11 +138,12 @@ def test_draws_are_the_generators_and_inputs_stay():
 
 @pytest.mark.parametrize(
     "rules",
-    [{"temperature": -1.0}, {"temperature": np.nan}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1}],
+    [{"temperature": t} for t in (-1.0, np.nan, np.inf)]
+    + [{"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1}, {"top_p": np.nan}],
 )
 def test_rules_out_of_range_are_refused(rules):
     with pytest.raises(
-        ValueError, match=r"^sample: expected a temperature of at least 0, top_k of"
+        ValueError, match=r"^sample: expected a finite temperature of at least 0, top_k of"
     ):
         sample(np.zeros(3), **rules)
 

@@ -354,6 +354,7 @@ WRONG = {
     "shape": (lambda s: s.update(lr=np.zeros(2)), "lr"),
     "steps": (lambda s: s.update(steps=np.zeros(3, int)), "steps"),
     "fractions of steps": (lambda s: s.update(steps=np.full(5, 0.5)), "steps"),
+    "steps below 0": (lambda s: s["steps"].__setitem__(2, -1), "steps"),
     "other groups": (lambda s: s.update(params=np.array([4])), "params"),
     "more groups": (lambda s: s.update(params=np.array([4, 1])), "params"),
     "text": (lambda s: s.update(lr=np.array("a")), "lr"),
@@ -372,6 +373,24 @@ def test_wrong_state_is_refused_and_nothing_is_changed(name, case, rng):
     before = optimizer.state_dict()
     spoil(state)
     with pytest.raises(ValueError, match=rf"^load_state_dict: expected .* {name}, got .*'{at}'"):
+        optimizer.load_state_dict(state)
+    identical(optimizer.state_dict().values(), before.values())
+
+
+@pytest.mark.parametrize("state", (None, 3, [("lr", 0.1)]))
+def test_what_is_no_state_is_refused(state, rng):
+    with pytest.raises(ValueError, match=r"^load_state_dict: expected the state of this SGD, got"):
+        tg.optim.SGD(leaves(rng)).load_state_dict(state)
+
+
+def test_a_state_too_large_for_the_dtype_is_not_taken_by_half():
+    """NumPy's warning is an error here: nothing is written before all fits."""
+    params = [tg.ones(2, requires_grad=True), tg.ones(3, requires_grad=True)]
+    optimizer = tg.optim.Adam(params)
+    before = optimizer.state_dict()
+    state = {n: a + 1 if a.dtype == np.float32 else a for n, a in before.items()}
+    state["exp_avg_sq.1"] = np.full(3, 1e300)
+    with pytest.raises(RuntimeWarning, match="overflow encountered in cast"):
         optimizer.load_state_dict(state)
     identical(optimizer.state_dict().values(), before.values())
 
@@ -435,13 +454,19 @@ X = tg.Tensor([1.0], requires_grad=True)
 READ_ONLY = tg.from_numpy(np.ones(2))
 READ_ONLY.requires_grad = True
 BAD = {
-    "none": ([], {}, ValueError, r"expected parameters, got none"),
+    "none": ([], {}, ValueError, r"expected parameters, got none in \[\]"),
+    "a module": (tg.nn.Linear(2, 3), {}, ValueError, r"parameters, got none in Linear\("),
     "a result": ([X, X * 2], {}, TypeError, r"leaves with requires_grad, got Tensor.* at 1"),
     "frozen": ([tg.zeros(1)], {}, TypeError, r"leaves with requires_grad, got Tensor.* at 0"),
     "an array": ([np.ones(2)], {}, TypeError, r"leaves with requires_grad, got array.* at 0"),
     "one tensor": (X, {}, TypeError, r"leaves with requires_grad"),
     "twice": ([X, tg.ones(1, requires_grad=True), X], {}, ValueError, r"once, got one again at 2"),
-    "shared memory": ([READ_ONLY], {}, TypeError, r"own memory, got one of from_numpy at 0; use"),
+    "shared memory": (
+        [READ_ONLY],
+        {},
+        TypeError,
+        r"own leaves .*, got one of from_numpy at 0; use",
+    ),
     "negative rate": ([X], {"lr": -0.1}, ValueError, r"expected lr of at least 0, got -0\.1"),
     "rate NaN": ([X], {"lr": math.nan}, ValueError, r"expected lr of at least 0, got nan"),
 }
@@ -554,7 +579,7 @@ BAD_GROUPS = {
         ValueError,
         r"each parameter once, got one again at 1",
     ),
-    "a result": ({"params": Y * 2}, TypeError, r"leaves with requires_grad, got Tensor"),
+    "a result": ({"params": Y * 2}, TypeError, r"own leaves with requires_grad, got Tensor"),
 }
 
 

@@ -1,5 +1,6 @@
 """Schedules of the learning rate: their curves, how they chain, and their state."""
 
+import copy
 import json
 import math
 
@@ -168,12 +169,111 @@ def test_wrong_state_is_refused_and_nothing_is_changed(case):
     assert schedule.state_dict() == before
 
 
+NUMBERS = st.integers(-3, 3) | st.sampled_from((2**62, 10**400, -0.5, 1.5, math.nan, -math.inf))
+VALUES = NUMBERS | st.sampled_from((None, True, "x", "", [], [0.5], [[0.5]], {}, np.ones(2)))
+PLATEAU = {"ReduceLROnPlateau": (lambda o: lrs.ReduceLROnPlateau(o, patience=1), None)}
+
+
+@pytest.mark.parametrize("name", SCHEDULES | PLATEAU)
+@given(data=st.data())
+def test_a_damaged_state_is_refused_whole_or_is_one_to_go_on_from(name, data):
+    """Nothing is changed, or the rates are some, now and later."""
+    schedule = (SCHEDULES | PLATEAU)[name][0](o := optimizer(0.5, 0.25))
+    metrics = (1.0,) * (name in PLATEAU)
+    schedule.step(*metrics)
+    before = copy.deepcopy(schedule.state_dict()), schedule.get_last_lr()
+    state = copy.deepcopy(before[0])
+    for key in data.draw(st.lists(st.sampled_from(sorted(state)), min_size=1, unique=True)):
+        rates = st.lists(VALUES, min_size=2, max_size=2)
+        state[key] = data.draw(VALUES | rates if key == "base_lrs" else VALUES)
+    try:
+        schedule.load_state_dict(state)
+    except ValueError as error:
+        assert "expected" in str(error)
+        assert (schedule.state_dict(), schedule.get_last_lr()) == before
+    schedule.step(*metrics)
+    assert all(0 <= g["lr"] < math.inf for g in o.param_groups)
+
+
+@pytest.mark.parametrize("state", (None, [], "x", 3))
+def test_what_is_no_state_is_refused(state):
+    schedule = lrs.StepLR(optimizer(0.5), 2)
+    with pytest.raises(ValueError, match=r"^load_state_dict: expected the state of this StepLR, s"):
+        schedule.load_state_dict(state)
+
+
+BROKEN = {
+    "StepLR": lambda o: lrs.StepLR(o, 0),
+    "LinearLR": lambda o: lrs.LinearLR(o, total_iters=0),
+    "CosineAnnealingLR": lambda o: lrs.CosineAnnealingLR(o, 0),
+    "InverseSqrtLR": lambda o: lrs.InverseSqrtLR(o, 0),
+    "LambdaLR": lambda o: lrs.LambdaLR(o, lambda t: -1.0),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_schedule_without_rates_is_refused_and_not_kept(name):
+    o = optimizer(0.5)
+    first = lrs.ExponentialLR(o, 0.5)
+    with pytest.raises(ValueError, match=rf"^{name}: expected finite rates of at least 0, got"):
+        BROKEN[name](o)
+    first.step()
+    assert o.lr == 0.25 and o.schedules == [first]
+
+
+def test_a_step_to_no_rate_is_refused_and_not_taken():
+    o = optimizer(0.5)
+    schedule = lrs.LambdaLR(o, lambda t: 1.0 if t < 2 else math.nan)
+    schedule.step()
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"^LambdaLR: expected finite rates .*'last_epoch': 2"):
+            schedule.step()
+        assert o.lr == 0.5 and schedule.state_dict()["last_epoch"] == 1
+
+
+def test_a_group_added_later_is_part_of_the_state():
+    o = optimizer(0.5)
+    schedule = lrs.ExponentialLR(o, 0.5)
+    schedule.step()
+    o.add_param_group({"params": [tg.ones(1, requires_grad=True)], "lr": 8.0})
+    assert schedule.state_dict() == {"last_epoch": 1, "base_lrs": [0.5, 8.0]}
+
+
+@pytest.mark.parametrize("name", SCHEDULES | PLATEAU)
+def test_copies_are_schedules_of_their_own(name):
+    make, metrics = (SCHEDULES | PLATEAU)[name][0], (1.0,) * (name in PLATEAU)
+    o = optimizer(0.5)
+    first, twin = make(o), make(other := optimizer(0.5))
+    copied, schedule = copy.deepcopy((o, first))
+    for _ in range(9):
+        schedule.step(*metrics), twin.step(*metrics)
+        assert copied.lr == other.lr
+    assert first.state_dict()["last_epoch"] == 0 and copied.lr != o.lr
+
+
 @pytest.mark.parametrize(("count", "milestones"), [(2, []), (2, [3, 4]), (3, [5, 2]), (2, [-1])])
 def test_wrong_milestones_are_refused(count, milestones):
     o = optimizer(0.5)
     parts = [lrs.ExponentialLR(o, 0.5) for _ in range(count)]
     with pytest.raises(ValueError, match=r"^SequentialLR: expected rising milestones, one fewer"):
         lrs.SequentialLR(o, parts, milestones)
+
+
+STRANGERS = {
+    "another optimiser's": lambda o: lrs.ExponentialLR(optimizer(0.5), 0.5),
+    "a plateau": lrs.ReduceLROnPlateau,
+    "one twice": lambda o: o.schedules[0],
+}
+
+
+@pytest.mark.parametrize("case", STRANGERS)
+def test_schedules_that_cannot_be_one_after_another_are_refused(case):
+    o = optimizer(0.5)
+    first = lrs.ExponentialLR(o, 0.5)
+    second, kept = STRANGERS[case](o), [*o.schedules]
+    with pytest.raises(ValueError, match=r"^SequentialLR: expected .* schedules of t of this opt"):
+        lrs.SequentialLR(o, [first, second], [3])
+    assert o.schedules == kept
 
 
 # A metric that no longer improves
@@ -206,6 +306,12 @@ def plateau(metrics, base=1.0, **options):
         ([1] * 8, {"min_lr": 0.3}, [1, 1, 0.5, 0.5, 0.3, 0.3, 0.3, 0.3]),
         ([1] * 3, {"min_lr": 5.0}, [1, 1, 1]),
         ([math.nan] * 3, {}, [1, 0.5, 0.5]),
+        ([-1] * 5, {}, [1, 1, 0.5, 0.5, 0.25]),
+        ([-1] * 5, {"mode": "max"}, [1, 1, 0.5, 0.5, 0.25]),
+        ([-1, -1.05, -1.05], {"threshold": 0.1}, [1, 1, 0.5]),
+        ([-1, -1.15, -1.3], {"threshold": 0.1}, [1, 1, 1]),
+        ([-3, -2, -1, -0.5], {"mode": "max"}, [1, 1, 1, 1]),
+        ([0, 0, 0], {"threshold": 0.1}, [1, 1, 0.5]),
     ],
 )
 def test_plateau_reduces_the_rate_when_patience_ends(metrics, options, expected):

@@ -15,10 +15,10 @@ X = np.random.default_rng(0).standard_normal((5, 3, 4))  # (T, B, I)
 IDS = np.random.default_rng(1).integers(0, 9, (5, 3))
 
 
-def agree(found, expected):
+def agree(found, expected, atol=1e-12):
     for f, e in zip(found, expected, strict=True):
         assert f.shape == tuple(e.shape) and np.abs(np.asarray(e)).max() > 0
-        np.testing.assert_allclose(np.asarray(f), np.asarray(e), rtol=0, atol=1e-12)
+        np.testing.assert_allclose(np.asarray(f), np.asarray(e), rtol=0, atol=atol)
 
 
 def flat(result):
@@ -195,8 +195,10 @@ KERAS = {  # Keras' layer, its options, our layer, its options
     "GRU before": ("GRU", {"reset_after": False}, nn.GRU, {"reset_after": False}),
     "LSTM": ("LSTM", {}, nn.LSTM, {}),
 }
+FUSED = ("GRU", "LSTM")  # what Keras hands over whole; its own products round float64 to float32
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't:DeprecationWarning")  # Keras'
 @pytest.mark.parametrize("name", KERAS)
 @pytest.mark.parametrize("depth", (1, 2))
 @pytest.mark.parametrize("both", (False, True))
@@ -220,4 +222,5 @@ def test_layers_take_keras_weights(name, depth, both, bias, keras):
     output, *states = flat(layer(tg.Tensor(x)))
     parts = len(states)  # h and, of an LSTM, c
     wanted = [[e for _, ends in references for e in ends[k::parts]] for k in range(parts)]
-    agree([output, *states], [result, *map(np.stack, wanted)])
+    precision = 1e-12 if name in FUSED else 1e-5
+    agree([output, *states], [result, *map(np.stack, wanted)], precision)

@@ -39,57 +39,15 @@ from tinygrad_rnn.nn.sequences import (
 )
 from tinygrad_rnn.nn.summary import summary
 
-__all__ = [
-    "GRU",
-    "LSTM",
-    "RNN",
-    "TBPTT",
-    "AdditiveAttention",
-    "Batches",
-    "Dense",
-    "DotAttention",
-    "Dropout",
-    "Embedding",
-    "EmbeddingDropout",
-    "GRUCell",
-    "GeneralAttention",
-    "Highway",
-    "LSTMCell",
-    "LayerNorm",
-    "Linear",
-    "LockedDropout",
-    "Module",
-    "ModuleDict",
-    "ModuleList",
-    "Parameter",
-    "RNNCell",
-    "Recurrent",
-    "Residual",
-    "Sequential",
-    "Skip",
-    "WordDropout",
-    "activation_penalty",
-    "binary_cross_entropy_with_logits",
-    "cells",
-    "cross_entropy",
-    "detached",
-    "dropout",
-    "from_keras",
-    "from_onnx",
-    "hinge_embedding_loss",
-    "init",
-    "inspection",
-    "l1_loss",
-    "layer_norm",
-    "linear_cross_entropy",
-    "mse_loss",
-    "multi_margin_loss",
-    "nll_loss",
-    "pad_sequence",
-    "probabilities",
-    "restarted",
-    "sample",
-    "sequence_mask",
-    "summary",
-    "temporal_activation_penalty",
-]
+__all__ = ["GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell", "Recurrent", "cells"]
+__all__ += ["Module", "ModuleDict", "ModuleList", "Parameter", "Sequential", "summary"]
+__all__ += ["Embedding", "LayerNorm", "Linear", "init", "inspection", "layer_norm"]
+__all__ += ["AdditiveAttention", "DotAttention", "GeneralAttention"]
+__all__ += ["Dense", "Highway", "Residual", "Skip"]
+__all__ += ["Dropout", "EmbeddingDropout", "LockedDropout", "WordDropout", "dropout"]
+__all__ += ["activation_penalty", "temporal_activation_penalty"]
+__all__ += ["binary_cross_entropy_with_logits", "cross_entropy", "linear_cross_entropy", "nll_loss"]
+__all__ += ["hinge_embedding_loss", "l1_loss", "mse_loss", "multi_margin_loss"]
+__all__ += ["TBPTT", "Batches", "detached", "pad_sequence", "restarted", "sequence_mask"]
+__all__ += ["probabilities", "sample"]
+__all__ += ["from_keras", "from_onnx"]

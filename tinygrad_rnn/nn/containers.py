@@ -219,6 +219,10 @@ class Sequential(ModuleList, Wiring):
         plain = callable(module) and not isinstance(module, (Module, type))
         return super()._checked(Function(module) if plain else module)
 
+    def __getitem__(self, key: Any) -> Any:
+        found = super().__getitem__(key)
+        return type(self)(*found) if isinstance(key, slice) else found
+
     def runs(self) -> Iterable[Module]:
         return self._items
 

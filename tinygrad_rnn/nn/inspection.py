@@ -112,10 +112,10 @@ def contributions(loss: Callable[[], Array], weights: Sequence[Tensor]) -> list[
     >>> parts.shape
     (7, 4, 4)
     """
-    copies: list[list[Tensor]] = [[] for _ in weights]
+    copies: dict[int, list[Tensor]] = {id(w): [] for w in weights}
 
     def run(step: Step, xs: Any, state: Any, params: Any, **options: Any) -> Any:
-        mine = {i: k for i, p in enumerate(params) for k, w in enumerate(weights) if w is p}
+        mine = {i: id(p) for i, p in enumerate(params) if id(p) in copies}
         outputs: list[Any] = [None] * len(ends(xs)[0])
         if not (mine and outputs):
             return scan(step, xs, state, params, **options)
@@ -128,12 +128,13 @@ def contributions(loss: Callable[[], Array], weights: Sequence[Tensor]) -> list[
         return concatenate(outputs), state
 
     value = _result(loss, run)
-    if missing := [k for k, found in enumerate(copies) if not found]:
+    found = [copies[id(w)] for w in weights]
+    if missing := [k for k, row in enumerate(found) if not row]:
         raise ValueError(
             f"contributions: expected weights that a scan is given, got none at {missing[0]}; "
             "name parameters of a recurrent layer, in eval() if it drops parts of them"
         )
-    return [np.stack(row) for row in _gradients(value, copies)]
+    return [np.stack(row) for row in _gradients(value, found)]
 
 
 def state_jacobians(call: Callable[[], Any], from_start: bool = True) -> list[np.ndarray]:
@@ -165,7 +166,8 @@ def state_jacobians(call: Callable[[], Any], from_start: bool = True) -> list[np
 
     def run(step: Step, xs: Any, state: Any, params: Any, **options: Any) -> Any:
         outputs: list[Any] = [None] * len(ends(xs)[0])
-        rows, total = list(outputs), None
+        sizes, total = [s.shape[1] for s in ends(state)], None
+        rows = np.zeros((*ends(xs)[0].shape[:2], sum(sizes), sum(sizes)), ends(state)[0].dtype)
         for t, x, one in _steps(xs, **options):
             leaves = [_leaf(s) for s in ends(state)]
             with switched(recording=True):
@@ -175,10 +177,10 @@ def state_jacobians(call: Callable[[], Any], from_start: bool = True) -> list[np
                 units = [whole[:, i].sum() for i in range(whole.shape[1])]
             parts = [_gradients(u, [leaves])[0] for u in units]
             rows[t] = np.stack([np.concatenate(found, -1) for found in parts], 1)
-            total = rows[t] if total is None else rows[t] @ total
-            rows[t] = total if from_start else rows[t]
-        found.append(np.stack(rows))
-        return concatenate(outputs), state
+            total = rows[t] if total is None or not from_start else rows[t] @ total
+            rows[t] = total
+        found.append(rows)
+        return (concatenate(outputs) if outputs else scan(step, xs, state, params)[0]), state
 
     _result(call, run)
     return found

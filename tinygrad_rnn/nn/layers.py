@@ -7,15 +7,15 @@ from typing import Any, Self
 
 import numpy as np
 
-from tinygrad_rnn.autograd.fused import fused
 from tinygrad_rnn.autograd.generator import default_rng
 from tinygrad_rnn.autograd.graph import Array, unwrap
+from tinygrad_rnn.autograd.op import primitive
 from tinygrad_rnn.autograd.ops.elementwise import where
 from tinygrad_rnn.autograd.ops.index import embedding
 from tinygrad_rnn.autograd.ops.linalg import linear
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.nn import init
-from tinygrad_rnn.nn.module import Module, Parameter, check_dtype
+from tinygrad_rnn.nn.module import Module, Parameter, check_dtype, check_sizes
 
 
 class Linear(Module):
@@ -49,6 +49,7 @@ class Linear(Module):
         dtype: Any = np.float32,
         rng: np.random.Generator | None = None,
     ) -> None:
+        check_sizes("Linear", 0, in_features=in_features, out_features=out_features)
         fan: dict[str, Any] = {"fan": in_features, "rng": rng, "dtype": dtype}
         self.weight = init.uniform(out_features, in_features, **fan)
         self.bias: Parameter | None = init.uniform(out_features, **fan) if bias else None
@@ -99,6 +100,7 @@ class Embedding(Module):
         dtype: Any = np.float32,
         rng: np.random.Generator | None = None,
     ) -> None:
+        check_sizes("Embedding", 0, num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         self.padding_idx = _checked_row(padding_idx, num_embeddings)
         self.weight = init.normal(num_embeddings, embedding_dim, rng=rng, dtype=dtype)
         if self.padding_idx is not None:
@@ -171,28 +173,25 @@ def drawn(p: float, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndar
     return kept.reshape(shape)
 
 
-def _scaled(x: np.ndarray, kept: np.ndarray, scale: float) -> np.ndarray:
-    y: np.ndarray = np.multiply(x, kept)
-    y *= x.dtype.type(scale)
+def _masked(g: Array, mask: np.ndarray, scale: float) -> Array:
+    return masked(g, mask, scale)
+
+
+@primitive(x=_masked)
+def masked(x: Array, mask: np.ndarray, scale: float) -> Array:
+    """x·scale where the mask is true, else 0·x; the mask alone is kept for the way back."""
+    y: Array = np.multiply(x, mask)
+    y *= y.dtype.type(scale)
     return y
 
 
-def _forward(x: np.ndarray, *, kept: np.ndarray, scale: float) -> tuple[np.ndarray, Any]:
-    return _scaled(x, kept, scale), (kept, scale)
-
-
-def _backward(saved: Any, g: np.ndarray) -> tuple[np.ndarray]:
-    return (_scaled(g, *saved),)
-
-
-@fused(_forward, _backward)
-def masked(x: Array, *, kept: np.ndarray, scale: float) -> Array:
-    """x·scale where it is kept, else 0·x: one byte of each entry is kept for the way back."""
-    return x * (kept * x.dtype.type(scale))
-
-
 def dropout(
-    x: Array, p: float = 0.5, training: bool = True, *, rng: np.random.Generator | None = None
+    x: Array,
+    p: float = 0.5,
+    training: bool = True,
+    *,
+    rng: np.random.Generator | None = None,
+    mask: Any = None,
 ) -> Any:
     """x·m / (1 - p) with m drawn from {0, 1}, 0 with probability p: the mean stays.
 
@@ -200,10 +199,11 @@ def dropout(
         p: the share of entries that are dropped, in [0, 1).
         training: if false, x is returned as it is.
         rng: draws m, the same in either dtype.
+        mask: m itself, if it is not to be drawn: bool, true where x is kept; it broadcasts with x.
 
     Raises:
         ValueError: if p is outside [0, 1).
-        TypeError: if x is no floating-point Tensor or array.
+        TypeError: if x is no floating-point Tensor or array, or the mask is not of bool.
 
     Srivastava et al. (2014), Dropout: A Simple Way to Prevent Neural Networks from Overfitting,
     §4, with the scaling of §10.
@@ -218,12 +218,15 @@ def dropout(
             f"dropout: expected a floating-point Tensor, got {x!r}; "
             "convert with tg.Tensor(x, dtype='float32')"
         )
-    if not (training and p):
+    if not training or (mask is None and not p):
         return x
-    kept = drawn(p, x.shape, default_rng(rng))
-    plain = type(unwrap(x)) is np.ndarray  # no symbol of a trace
-    op = masked if plain else masked.definition
-    return op(x, kept=kept, scale=1 / (1 - p))
+    kept = drawn(p, x.shape, default_rng(rng)) if mask is None else np.asarray(mask)
+    if kept.dtype != bool:
+        raise TypeError(
+            f"dropout: expected a mask of bool, true where x is kept, got {kept.dtype}; "
+            "convert with .astype(bool)"
+        )
+    return masked(x, kept, 1 / (1 - p))
 
 
 class Dropout(Module):

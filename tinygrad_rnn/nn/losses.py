@@ -81,7 +81,7 @@ def classes_of(
     targets: Any,
     shape: tuple[int, ...],
     *,
-    ignore_index: int,
+    ignore_index: int | None,
     reduction: str,
     smoothing: float = 0.0,
     weight: Any = None,
@@ -101,8 +101,8 @@ def classes_of(
     wrong = counts & ((labels < 0) | (labels >= count))
     if wrong.any():
         raise IndexError(
-            f"{name}: expected targets in 0..{count - 1} or {ignore_index}, "
-            f"got {labels[wrong].flat[0]}"
+            f"{name}: expected targets in 0..{count - 1}"
+            f"{'' if ignore_index is None else f' or {ignore_index}'}, got {labels[wrong].flat[0]}"
         )
     weights = None if weight is None else np.array(unwrap(weight), dtype)
     if weights is not None and weights.shape != (count,):

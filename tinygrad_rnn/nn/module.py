@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Self
@@ -29,6 +30,14 @@ def check_dtype(where: str, name: str, value: Any, dtype: np.dtype) -> None:
             f"{where}: expected {name} of the weights' dtype {dtype}, got {got}; "
             f"convert with .astype('{dtype}') or tg.Tensor({name}, dtype='{dtype}')"
         )
+
+
+def check_sizes(where: str, least: int = 1, **sizes: Any) -> None:
+    """Raise unless all sizes are whole numbers, and large enough."""
+    whole = (type(n) is int or isinstance(n, np.integer) for n in sizes.values())
+    if not all(whole) or min(sizes.values()) < least:
+        got = ", ".join(f"{name}={n!r}" for name, n in sizes.items())
+        raise ValueError(f"{where}: expected sizes of at least {least}, got {got}")
 
 
 def _fault(name: str, value: Any, array: np.ndarray, one: str, twin: np.ndarray) -> str:
@@ -60,14 +69,18 @@ class Module:
         """What stands directly below this module, by name, beside attributes of other kinds."""
         yield from vars(self).items()
 
-    def _named(self, prefix: str = "") -> Iterator[tuple[str, Any, Module]]:
-        """Every parameter, buffer and module below, by its dotted name, and whose it is."""
+    def _named(
+        self, prefix: str = "", above: tuple[Module, ...] = ()
+    ) -> Iterator[tuple[str, Any, Module]]:
+        """Every parameter, buffer and module below, by its dotted name, and whose it is. A module
+        that refers back to one above does not have it below."""
+        above = (*above, self)
         for name, value in self._held():
             if isinstance(value, Parameter) or name in self._buffers:
                 yield prefix + name, value, self
-            elif isinstance(value, Module):
+            elif isinstance(value, Module) and not any(value is m for m in above):
                 yield prefix + name, value, self
-                yield from value._named(f"{prefix}{name}.")
+                yield from value._named(f"{prefix}{name}.", above)
 
     def _once(self, fits: Callable[[Any], bool]) -> Iterator[tuple[str, Any]]:
         """What fits, each under the first of its names."""
@@ -119,16 +132,24 @@ class Module:
         setattr(self, name, Tensor(array))
         self._buffers = {**self._buffers, name: persistent}
 
-    def _saved(self) -> Iterator[tuple[str, Any, Module]]:
-        """What belongs to the state."""
+    def _saved(self) -> dict[str, tuple[Tensor, Module]]:
+        """What belongs to the state, and whose it is."""
+        found: dict[str, tuple[Tensor, Module]] = {}
         for name, value, owner in self._named():
             key = name.rpartition(".")[2]
             if not isinstance(value, Module) and owner._buffers.get(key, True):
-                yield name, value if isinstance(value, Tensor) else Tensor(value), owner
+                if name in found:
+                    raise ValueError(f"state_dict: expected one {name}, got two; rename an item")
+                found[name] = value if isinstance(value, Tensor) else Tensor(value), owner
+        return found
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """A copy of every parameter and persistent buffer, under each of its names."""
-        return {name: np.array(value) for name, value, _ in self._saved()}
+        """A copy of every parameter and persistent buffer, under each of its names.
+
+        Raises:
+            ValueError: if an item of a container has the name of an attribute.
+        """
+        return {name: np.array(value) for name, (value, _) in self._saved().items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Write arrays into the parameters and buffers; names, shapes and kinds must agree, or
@@ -140,13 +161,14 @@ class Module:
         Raises:
             ValueError: naming the missing, unexpected or wrong arrays.
         """
-        own = {name: (value, owner) for name, value, owner in self._saved()}
-        arrays = {name: np.asarray(a) for name, a in state.items()}
+        if not isinstance(state, Mapping):
+            raise ValueError(f"load_state_dict: expected arrays by their names, got {state!r:.99}")
+        own, arrays = self._saved(), {name: np.asarray(a) for name, a in state.items()}
         first: dict[int, str] = {}
         for name in own.keys() & arrays.keys():
             first[id(own[name][0])] = min(name, first.get(id(own[name][0]), name))
         missing = sorted(name for name, (value, _) in own.items() if id(value) not in first)
-        extra = sorted(arrays.keys() - own.keys())
+        extra = sorted(arrays.keys() - own.keys(), key=str)
         given = [(name, v, first[id(v)]) for name, (v, _) in own.items() if name in arrays]
         wrong = [text for n, v, one in given if (text := _fault(n, v, arrays[n], one, arrays[one]))]
         if missing or extra or wrong:
@@ -166,6 +188,7 @@ class Module:
         """What `print(module)` says of it besides its name and the modules below it."""
         return ""
 
+    @reprlib.recursive_repr()
     def __repr__(self) -> str:
         below = [f"({n}): {v!r}" for n, v in self._held() if isinstance(v, Module)]
         name, extra = type(self).__name__, self.extra_repr()

@@ -13,7 +13,7 @@ from tinygrad_rnn.autograd.ops.reduce import mean
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.kernels.rows import normal
 from tinygrad_rnn.nn.losses import compiled
-from tinygrad_rnn.nn.module import Module, Parameter, check_dtype
+from tinygrad_rnn.nn.module import Module, Parameter, check_dtype, check_sizes
 
 
 def _forward(x: np.ndarray, weight: Any, bias: Any, *, eps: float) -> tuple[np.ndarray, Any]:
@@ -96,6 +96,7 @@ class LayerNorm(Module):
         *,
         dtype: Any = np.float32,
     ) -> None:
+        check_sizes("LayerNorm", 0, normalized_shape=normalized_shape)
         self.normalized_shape, self.eps = normalized_shape, eps
         self.weight: Parameter | None = None
         self.bias: Parameter | None = None

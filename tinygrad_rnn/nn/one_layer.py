@@ -15,8 +15,8 @@ from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.nn.around import around, changing, dropping, ends, showing, zoneout
 from tinygrad_rnn.nn.cells import Shapes
 from tinygrad_rnn.nn.layers import check_share, dropout
-from tinygrad_rnn.nn.module import Module, Parameter
-from tinygrad_rnn.nn.recurrent_parts import Shape, check_sizes, drawn, ones, state_name
+from tinygrad_rnn.nn.module import Module, Parameter, check_sizes
+from tinygrad_rnn.nn.recurrent_parts import Shape, drawn, ones, state_name
 from tinygrad_rnn.scan import Step, scan, stepped
 
 RECURRENT = ("weight_hh", "weight_mh", "weight_mg")  # names of what weight_drop drops of
@@ -114,7 +114,8 @@ class OneLayer(Module):
             rows = np.ones((batch, self.state_sizes[0]), x.dtype)
             step = around(step, dropping)
             each.append(dropout(rows, self.recurrent_dropout, rng=self.rng))
-        for p, n in zip(self._zoneout, self.state_sizes, strict=True) if any(self._zoneout) else ():
+        shares = np.broadcast_to(self.zoneout, (len(self.state_sizes),)).tolist()
+        for p, n in zip(shares, self.state_sizes, strict=True) if any(shares) else ():
             drawn = self.training and p
             shape = steps, batch, n if drawn else 1
             kept.append(ones(p, shape, x.dtype, self.rng) if drawn else np.full(shape, p, x.dtype))
@@ -156,10 +157,9 @@ class OneLayer(Module):
                 f"{where}: expected zoneout as one share, or one for each part of the state, "
                 f"{count}, got {self.zoneout}"
             )
-        self._zoneout = np.broadcast_to(self.zoneout, (count,)).tolist()
         for name in ("dropout", "recurrent_dropout", "weight_drop"):
             check_share(where, name, getattr(self, name))
-        for p in self._zoneout:
+        for p in np.ravel(self.zoneout).tolist():
             check_share(where, "zoneout", p)
         if self.dropout and self.num_layers == 1:
             text = f"dropout={self.dropout} acts between layers, and there is one; use nn.Dropout"

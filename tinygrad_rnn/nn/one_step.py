@@ -10,8 +10,8 @@ from tinygrad_rnn.autograd.graph import Array, shape_of, wrap
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.cell import Cell
 from tinygrad_rnn.nn import cells
-from tinygrad_rnn.nn.module import Module, check_dtype
-from tinygrad_rnn.nn.recurrent_parts import check_sizes, checked_state, drawn
+from tinygrad_rnn.nn.module import Module, check_dtype, check_sizes
+from tinygrad_rnn.nn.recurrent_parts import checked_state, drawn
 from tinygrad_rnn.nn.rnn import activation, elman
 
 

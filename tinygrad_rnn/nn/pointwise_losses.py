@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tinygrad_rnn.autograd.graph import Array
+from tinygrad_rnn.autograd.graph import Array, unwrap
 from tinygrad_rnn.autograd.ops.activation import relu, softplus
 from tinygrad_rnn.autograd.ops.elementwise import abs, where
 from tinygrad_rnn.autograd.ops.index import take_along_axis
@@ -70,6 +70,17 @@ def l1_loss(input: Tensor, target: Any, reduction: str = "mean") -> Tensor:
     return _reduced(abs(input - _pair("l1_loss", input, target, reduction)), reduction)
 
 
+def _factors(name: str, value: Any, input: Tensor) -> np.ndarray:
+    """What multiplies each entry of the input, in its dtype; or raise."""
+    try:
+        return np.broadcast_to(np.asarray(unwrap(value), input.dtype), input.shape)
+    except ValueError:
+        raise ValueError(
+            f"binary_cross_entropy_with_logits: expected {name} to fit an input of shape "
+            f"{input.shape}, got {np.shape(value)}"
+        ) from None
+
+
 def binary_cross_entropy_with_logits(
     input: Tensor,
     target: Any,
@@ -93,9 +104,10 @@ def binary_cross_entropy_with_logits(
     0.6931
     """
     y = _pair("binary_cross_entropy_with_logits", input, target, reduction)
-    near = y if pos_weight is None else y * pos_weight
+    near = y if pos_weight is None else y * _factors("pos_weight", pos_weight, input)
     losses = near * softplus(-input) + (1.0 - y) * softplus(input)
-    return _reduced(losses if weight is None else losses * weight, reduction)
+    losses = losses if weight is None else losses * _factors("weight", weight, input)
+    return _reduced(losses, reduction)
 
 
 def nll_loss(
@@ -167,7 +179,7 @@ def multi_margin_loss(
     if p not in (1, 2):
         raise ValueError(f"multi_margin_loss: expected p = 1 or 2, got {p}")
     labels, recipe, _ = classes_of(
-        "multi_margin_loss", target, input.shape, ignore_index=-1 - input.shape[-1],
+        "multi_margin_loss", target, input.shape, ignore_index=None,
         reduction=reduction, weight=weight, dtype=input.dtype,
     )  # fmt: skip
     places = expand_dims(labels, -1)

@@ -18,13 +18,6 @@ Shape = tuple[int, ...]
 FIXED = {"gain": 1.0, "shift": 0.0}  # what parameters of such names begin with
 
 
-def check_sizes(where: str, **sizes: int) -> None:
-    """Raise unless all sizes are whole and at least 1."""
-    if not all(isinstance(n, (int, np.integer)) and n >= 1 for n in sizes.values()):
-        got = ", ".join(f"{name}={n}" for name, n in sizes.items())
-        raise ValueError(f"{where}: expected sizes of at least 1, got {got}")
-
-
 def drawn(
     layer: Module, shapes: dict[str, Shape], suffix: str, bias: bool, **options: Any
 ) -> list[str]:

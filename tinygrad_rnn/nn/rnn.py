@@ -8,7 +8,9 @@ import numpy as np
 
 from tinygrad_rnn.cell import Cell
 from tinygrad_rnn.nn import cells
-from tinygrad_rnn.nn.recurrent import Recurrent
+from tinygrad_rnn.nn.recurrent import USUAL, Recurrent
+
+Rng = np.random.Generator | None
 
 
 def elman(where: str, nonlinearity: str) -> Cell:
@@ -27,10 +29,12 @@ def activation(nonlinearity: str) -> str:
     return "" if nonlinearity == "tanh" else f", nonlinearity={nonlinearity!r}"
 
 
-def named(flags: tuple[Any, ...], dtype: Any, rng: Any) -> dict[str, Any]:
-    """What `Recurrent` takes by name, of what torch takes by position."""
-    names = ("num_layers", "bias", "batch_first", "dropout", "bidirectional")
-    return {**dict(zip(names, flags, strict=True)), "dtype": dtype, "rng": rng}
+def named(where: str, flags: tuple[Any, ...], **options: Any) -> dict[str, Any]:
+    """What `Recurrent` takes by name; torch takes some of it by position."""
+    if unknown := options.keys() - {*USUAL, "dtype", "rng"}:
+        known = f"options {', '.join(USUAL)}, dtype and rng"
+        raise TypeError(f"{where}: expected {known}, got {', '.join(sorted(unknown))}")
+    return {**dict(zip(USUAL, flags, strict=False)), **options}
 
 
 class RNN(Recurrent):
@@ -62,24 +66,14 @@ class RNN(Recurrent):
     ((7, 2, 5), (1, 2, 5))
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        nonlinearity: str = "tanh",
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        *,
-        dtype: Any = np.float32,
-        rng: np.random.Generator | None = None,
-        **options: Any,
-    ) -> None:
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1,
+                 nonlinearity: str = "tanh", bias: bool = True, batch_first: bool = False,
+                 dropout: float = 0.0, bidirectional: bool = False, *, dtype: Any = np.float32,
+                 rng: Rng = None, **options: Any) -> None:  # fmt: skip
         cell, self.nonlinearity = elman("RNN", nonlinearity), nonlinearity
         flags = (num_layers, bias, batch_first, dropout, bidirectional)
-        super().__init__(cell, input_size, hidden_size, **named(flags, dtype, rng), **options)
+        options = named("RNN", flags, dtype=dtype, rng=rng, **options)
+        super().__init__(cell, input_size, hidden_size, **options)
 
     def extra_repr(self) -> str:
         return super().extra_repr() + activation(self.nonlinearity)
@@ -118,22 +112,13 @@ class LSTM(Recurrent):
     ((7, 2, 5), (1, 2, 5))
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        proj_size: int = 0,
-        *,
-        dtype: Any = np.float32,
-        rng: np.random.Generator | None = None,
-        **options: Any,
-    ) -> None:
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
+                 batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False,
+                 proj_size: int = 0, *, dtype: Any = np.float32, rng: Rng = None,
+                 **options: Any) -> None:  # fmt: skip
         self.proj_size, cell = proj_size, cells.lstm
+        flags = (num_layers, bias, batch_first, dropout, bidirectional)
+        options = named("LSTM", flags, dtype=dtype, rng=rng, **options)
         if proj_size:
             if not 0 < proj_size < hidden_size:
                 raise ValueError(
@@ -142,8 +127,7 @@ class LSTM(Recurrent):
                 )
             cell, options["states"] = cells.lstm_projected, (proj_size, hidden_size)
             options["shapes"] = cells.projected_shapes(proj_size)
-        flags = (num_layers, bias, batch_first, dropout, bidirectional)
-        super().__init__(cell, input_size, hidden_size, **named(flags, dtype, rng), **options)
+        super().__init__(cell, input_size, hidden_size, **options)
 
     def extra_repr(self) -> str:
         return super().extra_repr() + (f", proj_size={self.proj_size}" if self.proj_size else "")
@@ -182,25 +166,15 @@ class GRU(Recurrent):
     ((7, 2, 10), (2, 2, 5))
     """
 
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        batch_first: bool = False,
-        dropout: float = 0.0,
-        bidirectional: bool = False,
-        reset_after: bool = True,
-        *,
-        dtype: Any = np.float32,
-        rng: np.random.Generator | None = None,
-        **options: Any,
-    ) -> None:
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
+                 batch_first: bool = False, dropout: float = 0.0, bidirectional: bool = False,
+                 reset_after: bool = True, *, dtype: Any = np.float32, rng: Rng = None,
+                 **options: Any) -> None:  # fmt: skip
         self.reset_after = reset_after
         cell = cells.gru if reset_after else cells.gru_reset_before
         flags = (num_layers, bias, batch_first, dropout, bidirectional)
-        super().__init__(cell, input_size, hidden_size, **named(flags, dtype, rng), **options)
+        options = named("GRU", flags, dtype=dtype, rng=rng, **options)
+        super().__init__(cell, input_size, hidden_size, **options)
 
     def extra_repr(self) -> str:
         return super().extra_repr() + ("" if self.reset_after else ", reset_after=False")

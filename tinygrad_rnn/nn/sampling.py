@@ -12,12 +12,12 @@ from tinygrad_rnn.autograd.generator import default_rng
 def _checked(logits: Any, temperature: float, top_k: int | None, top_p: float | None) -> np.ndarray:
     """The logits in float64, or raise."""
     scores = np.array(logits, dtype=np.float64)
-    if not (
-        temperature >= 0 and (top_k is None or top_k >= 1) and (top_p is None or 0 < top_p <= 1)
-    ):
+    numbers = top_k is None or top_k >= 1, top_p is None or 0 < top_p <= 1
+    if not (0 <= temperature < np.inf and all(numbers)):
         raise ValueError(
-            "sample: expected a temperature of at least 0, top_k of at least 1 and top_p in (0, 1],"
-            f" got {temperature}, {top_k} and {top_p}; 0 takes the likeliest, None leaves out"
+            "sample: expected a finite temperature of at least 0, top_k of at least 1 and top_p in "
+            f"(0, 1], got {temperature}, {top_k} and {top_p}; 0 takes the likeliest, None leaves "
+            "out"
         )
     top = scores.max(-1, initial=-np.inf) if scores.ndim else scores
     if not scores.ndim or not np.isfinite(top).all():
@@ -46,9 +46,8 @@ def probabilities(
     scores = _checked(logits, temperature, top_k, top_p)
     order = np.argsort(-scores, axis=-1, kind="stable")  # from the likeliest down
     scores = np.take_along_axis(scores, order, -1)
-    scores -= scores[..., :1]
     with np.errstate(over="ignore"):
-        p = np.exp(scores / (temperature or 1.0))
+        p: np.ndarray = np.exp((scores - scores[..., :1]) / (temperature or 1.0))
     if top_k is not None or not temperature:
         p[..., top_k if temperature else 1 :] = 0.0
     p /= p.sum(-1, keepdims=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +20,11 @@ class LRScheduler:
     Args:
         optimizer: whose rates are set.
         rate: of t, which counts the steps from 0, and of the base.
+        instead: schedules of the optimiser that this one takes the place of.
         kept: what else changes from step to step.
+
+    Raises:
+        ValueError: if a rate is below 0 or not finite; nothing is changed then.
 
     >>> import tinygrad_rnn as tg
     >>> optimizer = tg.optim.SGD([tg.zeros(1, requires_grad=True)], lr=0.5)
@@ -33,24 +36,32 @@ class LRScheduler:
     0.125
     """
 
-    def __init__(self, optimizer: Optimizer, rate: Rate, **kept: float) -> None:
-        self.optimizer, self.rate = optimizer, rate
-        self.kept: dict[str, Any] = {"last_epoch": 0, **kept}  # what changes from step to step
-        optimizer.schedules.append(self)
-        self.set()
+    CLOCK = "last_epoch"  # which of the counts that are kept is t
 
-    def set(self) -> None:
-        """Set the rates of this moment."""
-        for group in self.optimizer.param_groups:
-            rate = group.setdefault("initial_lr", group["lr"])
-            for schedule in self.optimizer.schedules:
-                rate = schedule.rate(schedule.kept["last_epoch"], rate)
-            group["lr"] = rate
+    def __init__(self, optimizer: Optimizer, rate: Rate, instead: Any = (), **kept: float) -> None:
+        self.optimizer, self.rate = optimizer, rate
+        others = [s for s in optimizer.schedules if s not in instead]
+        self._stand({"last_epoch": 0, **kept}, schedules=[*others, self])
+
+    def _stand(self, kept: dict[str, Any], bases: Any = None, schedules: Any = None) -> None:
+        """Set the rates of a moment, or raise and change nothing."""
+        groups, schedules = self.optimizer.param_groups, schedules or self.optimizer.schedules
+        rates = bases = bases or [g.get("initial_lr", g["lr"]) for g in groups]
+        try:
+            for s in schedules:
+                rates = [s.rate((kept if s is self else s.kept)[s.CLOCK], r) for r in rates]
+            if not all(0 <= rate < math.inf for rate in rates):
+                raise ArithmeticError(rates)
+        except ArithmeticError as error:
+            got = f"{type(self).__name__}: expected finite rates of at least 0, got {error}"
+            raise ValueError(f"{got} at {kept}") from error
+        self.kept, self.optimizer.schedules = kept, schedules  # kept changes from step to step
+        for group, base, rate in zip(groups, bases, rates, strict=True):
+            group |= {"initial_lr": base, "lr": rate}
 
     def step(self) -> None:
         """Go on by one."""
-        self.kept["last_epoch"] += 1
-        self.set()
+        self._stand(self.kept | {"last_epoch": self.kept["last_epoch"] + 1})
 
     def get_last_lr(self) -> list[float]:
         """The rate of each group."""
@@ -58,22 +69,28 @@ class LRScheduler:
 
     def state_dict(self) -> dict[str, Any]:
         """What changes from step to step, and the bases, as plain numbers: a resume is exact."""
-        return self.kept | {"base_lrs": [g["initial_lr"] for g in self.optimizer.param_groups]}
+        bases = [float(g.get("initial_lr", g["lr"])) for g in self.optimizer.param_groups]
+        return self.kept | {"base_lrs": bases}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Set what `state_dict` returned, and the rates.
 
         Raises:
-            ValueError: for the state of another schedule, or of other groups.
+            ValueError: for the state of another schedule, of other groups, or a damaged one;
+                nothing is changed then.
         """
-        own, groups = self.state_dict(), self.optimizer.param_groups
-        if state.keys() != own.keys() or len(state["base_lrs"]) != len(groups):
+        if _kinds(own := self.state_dict()) != _kinds(state):
             what = f"the state of this {type(self).__name__}, such as {own}"
-            raise ValueError(f"load_state_dict: expected {what}, got {dict(state)}")
-        self.kept = {n: state[n] for n in self.kept}
-        for group, base in zip(groups, state["base_lrs"], strict=True):
-            group["initial_lr"] = base
-        self.set()
+            raise ValueError(f"load_state_dict: expected {what}, got {state}")
+        self._stand({n: state[n] for n in self.kept}, list(state["base_lrs"]))
+
+
+def _kinds(value: Any) -> Any:
+    """Of each number of a state, whether it is a count, and whether a fraction, which is no NaN."""
+    if isinstance(value, (dict, list)):
+        items = value.items() if isinstance(value, dict) else enumerate(value)
+        return type(value), {n: _kinds(v) for n, v in items}
+    return type(value) is int and value >= 0, type(value) is float and value == value
 
 
 class LambdaLR(LRScheduler):
@@ -94,8 +111,7 @@ class MultiStepLR(LRScheduler):
     """lr = base · gammaⁿ, n of the milestones being passed: at most t."""
 
     def __init__(self, optimizer: Optimizer, milestones: Sequence[int], gamma: float = 0.1) -> None:
-        rising = sorted(milestones)
-        super().__init__(optimizer, lambda t, base: base * gamma ** bisect_right(rising, t))
+        super().__init__(optimizer, lambda t, b: b * gamma ** sum(m <= t for m in milestones))
 
 
 class ExponentialLR(LRScheduler):
@@ -113,8 +129,8 @@ class LinearLR(LRScheduler):
 
     def __init__(self, optimizer: Optimizer, start_factor: float = 1 / 3, end_factor: float = 1.0,
                  total_iters: int = 5) -> None:  # fmt: skip
-        slope = (end_factor - start_factor) / total_iters
-        super().__init__(optimizer, lambda t, b: b * (start_factor + slope * min(t, total_iters)))
+        gap = end_factor - start_factor
+        super().__init__(optimizer, lambda t, b: b * (start_factor + gap * min(t / total_iters, 1)))
 
 
 class CosineAnnealingLR(LRScheduler):
@@ -141,31 +157,30 @@ class InverseSqrtLR(LRScheduler):
     """
 
     def __init__(self, optimizer: Optimizer, warmup_steps: int = 4000) -> None:
-        n = warmup_steps
-        super().__init__(optimizer, lambda t, base: base * min((t + 1) / n, (n / (t + 1)) ** 0.5))
+        super().__init__(optimizer, lambda t, b: b * min(x := (t + 1) / warmup_steps, x**-0.5))
 
 
 class SequentialLR(LRScheduler):
     """One schedule after another: at each of the milestones the next one begins, at its 0.
 
     Args:
-        schedulers: of this optimiser; only this one is to be stepped.
+        schedulers: of this optimiser, and functions of t; only this one is to be stepped.
         milestones: rising, and one fewer.
     """
 
     def __init__(self, optimizer: Optimizer, schedulers: Sequence[LRScheduler],
                  milestones: Sequence[int]) -> None:  # fmt: skip
         starts = [0, *milestones]
-        if len(schedulers) != len(starts) or starts != sorted(starts):
-            got = f"{len(schedulers)} schedulers, {milestones}"
-            raise ValueError(f"SequentialLR: expected rising milestones, one fewer, got {got}")
-        optimizer.schedules = [s for s in optimizer.schedules if s not in schedulers]
+        own = [s for s in optimizer.schedules if s in schedulers and s.CLOCK == self.CLOCK]
+        if not len(own) == len(schedulers) == len(starts) or starts != sorted(starts):
+            what = "rising milestones, one fewer than schedules of t of this optimiser"
+            raise ValueError(f"SequentialLR: expected {what}, got {milestones} and {schedulers}")
 
         def rate(t: int, base: float) -> float:
-            k = bisect_right(starts, t) - 1
+            k = sum(start <= t for start in starts) - 1
             return schedulers[k].rate(t - starts[k], base)
 
-        super().__init__(optimizer, rate)
+        super().__init__(optimizer, rate, schedulers)
 
 
 class ReduceLROnPlateau(LRScheduler):
@@ -175,8 +190,8 @@ class ReduceLROnPlateau(LRScheduler):
         mode: "min" or "max", what improving is.
         factor: in [0, 1).
         patience: steps without improvement that are let pass.
-        threshold: what makes an improvement: a share of the best so far, or with threshold_mode
-            "abs" a difference.
+        threshold: what makes an improvement: a share of the size of the best so far, or with
+            threshold_mode "abs" a difference.
         cooldown: steps after a reduction in which nothing counts.
         min_lr: below which no rate is reduced.
 
@@ -189,6 +204,8 @@ class ReduceLROnPlateau(LRScheduler):
     0.25
     """
 
+    CLOCK = "reductions"
+
     def __init__(self, optimizer: Optimizer, mode: str = "min", factor: float = 0.1,
                  patience: int = 10, threshold: float = 1e-4, threshold_mode: str = "rel",
                  cooldown: int = 0, min_lr: float = 0.0) -> None:  # fmt: skip
@@ -199,22 +216,18 @@ class ReduceLROnPlateau(LRScheduler):
         self.sign, self.relative = (1 if mode == "min" else -1), threshold_mode == "rel"
         self.patience, self.threshold, self.cooldown = patience, threshold, cooldown
 
-        def rate(t: int, base: float) -> float:
-            return max(base * factor ** int(self.kept["reductions"]), min(base, min_lr))
-
-        zeros = dict.fromkeys(("reductions", "num_bad_epochs", "cooldown_counter"), 0)
-        super().__init__(optimizer, rate, best=self.sign * math.inf, **zeros)
+        super().__init__(optimizer, lambda n, b: max(b * factor**n, min(b, min_lr)), reductions=0,
+            num_bad_epochs=0, cooldown_counter=0, best=self.sign * math.inf)  # fmt: skip
 
     def step(self, metrics: float) -> None:  # type: ignore[override]
         """Go on by one, with the metric of this moment."""
-        value, now, margin = float(metrics), self.kept, self.sign * self.threshold
-        bar = now["best"] * (1 - margin) if self.relative else now["best"] - margin
-        better = self.sign * value < self.sign * bar
-        now["best"] = value if better else now["best"]
-        quiet = better or now["cooldown_counter"] > 0
-        now["num_bad_epochs"] = 0 if quiet else now["num_bad_epochs"] + 1
-        now["cooldown_counter"] = max(0, now["cooldown_counter"] - 1)
-        if now["num_bad_epochs"] > self.patience:
-            now["reductions"] += 1
-            now["cooldown_counter"], now["num_bad_epochs"] = self.cooldown, 0
+        value, k = float(metrics), self.kept
+        scale = abs(k["best"]) if self.relative and math.isfinite(k["best"]) else 1.0
+        better = self.sign * (k["best"] - value) > self.threshold * scale
+        k["best"] = value if better else k["best"]
+        k["num_bad_epochs"] = 0 if better or k["cooldown_counter"] else k["num_bad_epochs"] + 1
+        k["cooldown_counter"] = max(0, k["cooldown_counter"] - 1)
+        if k["num_bad_epochs"] > self.patience:
+            k["reductions"] += 1
+            k["cooldown_counter"], k["num_bad_epochs"] = self.cooldown, 0
         super().step()

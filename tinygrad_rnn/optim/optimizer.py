@@ -39,9 +39,9 @@ class Optimizer:
         self.steps: list[int] = []  # of each parameter: without a gradient it waits
         self.state: list[Arrays] = []
         self.schedules: list[Any] = []  # of the learning rate
-        given: list[Any] = list(params)
+        given: list[Any] = [*params] if isinstance(params, Iterable) else []
         if not given:
-            raise ValueError(f"{type(self).__name__}: expected parameters, got none")
+            raise ValueError(f"{type(self).__name__}: expected parameters, got none in {params!r}")
         for group in given if isinstance(given[0], Mapping) else [{"params": given}]:
             self.add_param_group(group)
 
@@ -55,16 +55,14 @@ class Optimizer:
         given, new = group["params"], {**self.defaults, **group}
         self.rule.check(where, {n: new[n] for n in self.defaults})
         new["params"] = params = (given,) if isinstance(given, Tensor) else tuple(given)
-        seen = {_memory(p) for p in self.params}
+        seen = dict.fromkeys(map(_memory, self.params), -1)
         for k, p in enumerate(params):
-            if not isinstance(p, Tensor) or not p.requires_grad or not p.is_leaf:
-                raise TypeError(f"{where}: expected leaves with requires_grad, got {p!r} at {k}")
-            if not p._data.flags.writeable:
-                got = f"one of from_numpy at {k}; use tg.Tensor(array)"
-                raise TypeError(f"{where}: expected tensors of their own memory, got {got}")
-            if _memory(p) in seen:
+            leaf = isinstance(p, Tensor) and p.requires_grad and p.is_leaf
+            if not leaf or not p._data.flags.writeable:
+                got = f"one of from_numpy at {k}; use tg.Tensor(array)" if leaf else f"{p!r} at {k}"
+                raise TypeError(f"{where}: expected own leaves with requires_grad, got {got}")
+            if seen.setdefault(_memory(p), k) != k:
                 raise ValueError(f"{where}: expected each parameter once, got one again at {k}")
-            seen.add(_memory(p))
         self.param_groups.append(new)
         self.params += params
         self.owners += [new] * len(params)
@@ -131,15 +129,16 @@ class Optimizer:
         Raises:
             ValueError: naming arrays that are missing, unexpected or of another kind.
         """
-        where, given = type(self).__name__, {n: np.asarray(a) for n, a in state.items()}
-        if wrong := mismatches(given, self.state_dict(), fixed="params"):
-            got = f"another at {wrong[:3]}"
+        given = {n: np.asarray(a) for n, a in (state.items() if isinstance(state, Mapping) else ())}
+        where, wrong = type(self).__name__, mismatches(given, own := self.state_dict(), "params")
+        if wrong or (given["steps"] < 0).any():
+            got = f"another at {wrong[:3] or ['steps']}"
             raise ValueError(f"load_state_dict: expected the state of this {where}, got {got}")
-        columns = {n: given[n].astype(a.dtype).tolist() for n, a in self._options().items()}
-        loaded = [{n: c[k] for n, c in columns.items()} for k in range(len(self.param_groups))]
-        for options in loaded:
+        given = {n: given[n].astype(a.dtype) for n, a in own.items()}
+        rows = [{n: given[n][k].tolist() for n in self.defaults} for k in range(len(own["params"]))]
+        for options in rows:
             self.rule.check(where, options)
-        for group, options in zip(self.param_groups, loaded, strict=True):
+        for group, options in zip(self.param_groups, rows, strict=True):
             group.update(options)
         self.steps = given["steps"].tolist()
         for k, kept in enumerate(self.state):
