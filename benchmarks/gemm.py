@@ -1,6 +1,8 @@
 """Matrix products beside NumPy's BLAS on one thread: `tasks.py bench gemm`.
 
-The peak is that of a loop of independent fused multiply-adds, measured between the rows.
+The peak is that of a loop of independent fused multiply-adds, measured between the rows. With
+--linear, the products x Wᵀ of a Linear layer: NumPy's time over ours (medians and quartiles of
+pairs), with W packed before and at each call.
 """
 
 import os
@@ -9,6 +11,8 @@ for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"
 
 import argparse
+import itertools
+import statistics
 import time
 from collections.abc import Callable
 
@@ -18,6 +22,7 @@ from tinygrad_rnn.kernels.emit import Module
 from tinygrad_rnn.kernels.gemm import product as gemm
 from tinygrad_rnn.kernels.gemm.tile import carried, fma, many_registers
 from tinygrad_rnn.kernels.machine import Library
+from tinygrad_rnn.kernels.sequence.runner import address
 
 PRODUCTS = [  # M, N, K
     (1, 256, 64),
@@ -33,6 +38,8 @@ PRODUCTS = [  # M, N, K
 ]
 GRADIENTS = [(700, 800, 200), (5000, 2048, 512), (400, 6000, 1500)]  # T * B, M, N
 PACKS = [(800, 200), (2048, 512), (6000, 1500)]  # N, K
+
+ROWS, SIZES = (1, 20, 128, 700), (64, 200, 650, 1500)  # of Linear: M, N and K
 
 Run = Callable[[], object]
 
@@ -122,12 +129,65 @@ def best(runs: list[Run], seconds: float) -> list[float]:
     return times
 
 
+def ratios(ours: Run, numpys: Run, seconds: float) -> list[float]:
+    """NumPy's time over ours, of calls that take turns."""
+    found: list[float] = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(found) < 5:
+        times = []
+        for run in (ours, numpys):
+            run()  # its own data in the caches
+            start = time.perf_counter()
+            run()
+            times.append(time.perf_counter() - start)
+        found.append(times[1] / times[0])
+    return found
+
+
+def as_an_op(m: int, n: int, k: int, dtype: str) -> tuple[Run, Run, Run]:
+    """Calls of x Wᵀ from Python, each with a new result: ours with W packed, the same and W being
+    packed, NumPy's."""
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((n, k)).astype(dtype)
+    packed = np.empty(gemm.packed_size(n, k, dtype) + 64, np.uint8)
+    at, zeros = -packed.ctypes.data % 64 + packed.ctypes.data, np.zeros(n, dtype)
+    multiply, turn = (gemm.library(dtype).function(f, gemm.EXPORTS[f]) for f in ("product", "pack"))
+    start = address(zeros)
+
+    def ours() -> np.ndarray:
+        c = np.empty((m, n), x.dtype)
+        multiply(m, n, k, address(x), *x.strides, at, start, 0, address(c), c.strides[0])
+        return c
+
+    def both() -> np.ndarray:
+        turn(address(w), *w.strides, n, k, at)
+        return ours()
+
+    np.testing.assert_allclose(both(), x @ w.T, rtol=1e-3, atol=1e-3)
+    return ours, both, lambda: (np.matmul(x, w.T), packed, zeros)
+
+
+def linear(dtype: str, seconds: float) -> None:
+    """The table of Linear's products: NumPy's time over ours, medians and quartiles."""
+    print(f"{dtype:16} {'packed before':>22} {'packed at each call':>22}")
+    for m, n, k in itertools.product(ROWS, SIZES, SIZES):
+        *runs, numpys = as_an_op(m, n, k, dtype)
+        cells = []
+        for run in runs:
+            low, middle, high = statistics.quantiles(ratios(run, numpys, seconds), n=4)
+            cells.append(f"{middle:8.2f} [{low:5.2f} {high:5.2f}]")
+        print(f"{m:4} {n:5} {k:5} {cells[0]:>22} {cells[1]:>22}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dtype", default="float32", choices=("float32", "float64"))
     parser.add_argument("--seconds", type=float, default=1.0, help="for each row")
     parser.add_argument("--only", default="", help="rows that start so")
+    parser.add_argument("--linear", action="store_true", help="the products of Linear")
     options = parser.parse_args()
+    if options.linear:
+        return linear(options.dtype, options.seconds)
     loop, loop_work = peak(options.dtype)
     print(f"{'':30} {'GFLOP/s':>8} {'NumPy':>8} {'peak':>8} {'share':>6}")
     for make, table in ((product, PRODUCTS), (gradient, GRADIENTS), (pack, PACKS)):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import weakref
 from collections.abc import Callable, Sequence
 from types import FunctionType
 from typing import Any, NamedTuple
@@ -20,12 +21,14 @@ from tinygrad_rnn.autograd.graph import Value
 from tinygrad_rnn.autograd.ops.elementwise import not_equal, where
 from tinygrad_rnn.autograd.trace.atoms import Untraceable
 from tinygrad_rnn.autograd.trace.lowering import lowered
-from tinygrad_rnn.autograd.trace.outside import numbers_read
+from tinygrad_rnn.autograd.trace.outside import check_outside, numbers_read
 from tinygrad_rnn.autograd.trace.watch import Shapes, traced
 from tinygrad_rnn.kernels import choice
 from tinygrad_rnn.kernels.sequence.recurrence import Given, Recurrence, Saved
+from tinygrad_rnn.unused import narrowed
 
 REMEMBERED = 64  # compiled forms of a cell
+Flags = tuple[bool, ...]
 
 
 class Cell:
@@ -45,13 +48,30 @@ class Cell:
         self.step, self.__name__ = step, getattr(step, "__name__", name)
         self.__qualname__ = getattr(step, "__qualname__", name)
         self._compiled: dict[Any, Recurrence | None] = {}
+        self._ways: Any = weakref.WeakKeyDictionary()  # of a form: what it was made of, others
         self._varied: dict[Any, Cell] = {}
-        self._told = set[str]()
+        self.doubts = choice.Doubts(self.__name__, step)
         functools.update_wrapper(self, step, updated=["__dict__"] * isinstance(step, FunctionType))
+
+    @functools.cached_property
+    def scanned(self) -> Callable[..., Any]:
+        """A whole sequence: (outputs, *last states) of (*xs, *states, *each, *params)."""
+
+        def definition(*inputs: Any, call: Call) -> Any:
+            check_outside(self.__name__, call.outside, self.outside())
+            return call.definition(*inputs)
+
+        definition.__name__ = self.__name__
+        made: Callable[..., Any] = fused(_forward, _backward)(definition)
+        return made
 
     @functools.cached_property
     def _outside(self) -> list[Callable[[], Any]]:
         return numbers_read(self.step)
+
+    def outside(self) -> tuple[Any, ...]:
+        """The numbers that the step reads from outside, as they are now."""
+        return tuple(read() for read in self._outside)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.step(*args, **kwargs)
@@ -75,7 +95,7 @@ class Cell:
         """Its compiled form for such inputs, or None if it can only run by its definition."""
         arrays, rest = inputs.arrays, roles.xs + roles.states + roles.each
         sizes = [a.shape[-1] for a in arrays[:rest]] + [a.shape for a in arrays[rest:]]
-        key = arrays[0].dtype, roles, inputs.fixed, *sizes, *[read() for read in self._outside]
+        key = arrays[0].dtype, roles, inputs.fixed, *sizes, *self.outside()
         if key not in self._compiled:
             xs, states, each = (
                 tuple(a.shape[-1] for a in group) for group in roles.parts(arrays)[:3]
@@ -84,10 +104,27 @@ class Cell:
             shapes = Shapes(xs, states, each, params, roles.several, roles.paired, inputs.fixed)
             if len(self._compiled) >= REMEMBERED:
                 self._compiled.clear()
-            self._compiled[key] = self._attempt(shapes, arrays)
+            self._compiled[key] = self._attempt(shapes, arrays, key)
         return self._compiled[key]
 
-    def _attempt(self, shapes: Shapes, arrays: Sequence[np.ndarray]) -> Recurrence | None:
+    def back(self, recurrence: Recurrence, given: Flags) -> Recurrence:
+        """The same, whose way back reads the cotangents of those results only that have one."""
+        if all(given):
+            return recurrence
+        found, sizes, ways = self._ways[recurrence]
+        if given not in ways:
+            less, whole, ways[given] = narrowed(found, given), recurrence.cell, recurrence
+            if less.gradients != found.gradients:
+                cell = lowered(less, sizes)
+                if cell.forward == whole.forward and cell.kept <= whole.kept:
+                    ways[given] = Recurrence(cell, self.__name__, recurrence.dtype)
+        return ways[given]  # type: ignore[no-any-return]
+
+    def definition(self, call: Callable[[], Any]) -> Any:
+        """What a call by the definition gives; if there is a reason, it is said then."""
+        return self.doubts.settled(call, self._compiled, stacklevel=3)
+
+    def _attempt(self, shapes: Shapes, arrays: Sequence[Any], key: Any) -> Recurrence | None:
         if choice.disabled():
             return None
         dtype = arrays[0].dtype
@@ -95,21 +132,13 @@ class Cell:
             for s in shapes.params:
                 if len(s) not in (1, 2):
                     raise Untraceable(f"a parameter has shape {s}, not (m, n) or (n,)")
-            sizes = [math.prod(s) for s in shapes.params]
-            cell = lowered(traced(self.step, shapes, dtype), sizes)
-            return Recurrence(cell, self.__name__, dtype)
+            found, sizes = traced(self.step, shapes, dtype), [math.prod(s) for s in shapes.params]
+            made = Recurrence(lowered(found, sizes), self.__name__, dtype)
+            self._ways[made] = found, sizes, {}
+            return made
         except Exception as error:
-            self.declines(error)
+            self.doubts.keep(error, key)
             return None
-
-    def declines(self, error: Exception) -> None:
-        """Say, once for each reason, why a call runs by the definition."""
-        if choice.strict():
-            raise error
-        why = choice.reason(error, self.step)
-        if why not in self._told:
-            self._told.add(why)
-            choice.warn(self.__name__, why)
 
 
 def cell(step: Callable[..., Any]) -> Cell:
@@ -225,6 +254,7 @@ def inspected(values: Sequence[Any], roles: Roles, batch: int) -> Inputs | None:
 class Call(NamedTuple):
     """One scan of a compiled cell."""
 
+    cell: Cell
     recurrence: Recurrence
     definition: Callable[..., Any]  # of the same inputs
     roles: Roles
@@ -232,6 +262,7 @@ class Call(NamedTuple):
     keep: bool  # whether a backward pass may follow
     reverse: bool
     lengths: np.ndarray | None
+    outside: tuple[Any, ...]  # the numbers that the step read from there
 
 
 def _forward(*arrays: np.ndarray, call: Call) -> tuple[Any, tuple[Call, Saved]]:
@@ -242,13 +273,8 @@ def _forward(*arrays: np.ndarray, call: Call) -> tuple[Any, tuple[Call, Saved]]:
 
 
 def _backward(
-    saved: tuple[Call, Saved], *gs: np.ndarray, needs: tuple[bool, ...], freeing: bool
+    saved: tuple[Call, Saved], *gs: np.ndarray, needs: Flags, given: Flags, freeing: bool
 ) -> list[np.ndarray | None]:
     call, kept = saved
-    return call.recurrence.backward(kept, gs[0], gs[1:], needs, freeing)
-
-
-@fused(_forward, _backward)
-def scanned(*inputs: Any, call: Call) -> Any:
-    """A whole sequence: (outputs, *last states) of (*xs, *states, *each, *params)."""
-    return call.definition(*inputs)
+    recurrence = call.cell.back(call.recurrence, given)
+    return recurrence.backward(kept, gs[0], gs[1:], needs, freeing)

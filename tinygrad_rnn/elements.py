@@ -9,13 +9,13 @@ import numpy as np
 
 from tinygrad_rnn.autograd.gradient import grad
 from tinygrad_rnn.autograd.graph import MODE, Value, switched
-from tinygrad_rnn.autograd.trace.atoms import Atom, Untraceable, reversed_order
-from tinygrad_rnn.autograd.trace.meaning import Row
+from tinygrad_rnn.autograd.trace.atoms import Atom, Atoms, Untraceable, reversed_order
+from tinygrad_rnn.autograd.trace.meaning import COMPARISONS, Row
 from tinygrad_rnn.autograd.trace.watch import Symbol, Watcher
 from tinygrad_rnn.kernels.elementwise.program import Program
 from tinygrad_rnn.kernels.pointwise.table import POINTWISE
+from tinygrad_rnn.unused import without
 
-COMPARISONS = {"equal", "not_equal", "less", "less_equal", "greater", "greater_equal"}
 Leaf = tuple[str, int]  # ("x", k), or ("g", k): a cotangent
 Shape = tuple[int, ...]
 
@@ -39,14 +39,11 @@ class Elements(Watcher):
     def made(self, name: str, inputs: tuple[Any, ...], outputs: tuple[Value, ...]) -> None:
         if name not in POINTWISE:
             raise Untraceable(f"{name} is not among the elementwise ops that can be compiled")
-        for k, v in enumerate(inputs):
-            if (
-                isinstance(v, Value)
-                and self.atom(v).op in COMPARISONS
-                and (name, k) != ("where", 0)
-            ):
-                raise Untraceable(f"{name} of booleans cannot be compiled; use where")
         super().made(name, inputs, outputs)
+
+    def shown(self, name: str, value: Any) -> Any:
+        """Nothing: there are values of any shape."""
+        raise Untraceable(f"it looks at the {name.strip('_')} of a tensor")
 
     def _number(self, array: np.ndarray) -> Row:
         if not self.backward:
@@ -65,12 +62,19 @@ class Traced(NamedTuple):
     """What a function computes, and its gradients by the primitives' own rules."""
 
     outputs: tuple[Atom, ...]
-    several: bool  # whether it returns a tuple
+    several: Any  # what it returns: a tuple, a list or, if None, a tensor
     gradients: dict[int, Atom]  # of its inputs; none where it is zero
+    atoms: Atoms
 
     def written(self) -> str:
         """All of it, as text."""
         return repr(written([*self.outputs, *self.gradients.values()]))
+
+    def reached(self, given: Sequence[bool]) -> dict[int, Atom]:
+        """The gradients where only some outputs have a cotangent."""
+        roots = list(self.gradients.values())
+        left = without(self.atoms, roots, lambda a: a.extra[0] == "g" and not given[a.extra[1]])
+        return {k: d for k, a in self.gradients.items() if (d := left[a]) is not None}
 
 
 def written(roots: Sequence[Atom]) -> tuple[Program, list[Leaf]]:
@@ -114,7 +118,8 @@ def _traced(fn: Callable[..., Any], given: Sequence[str], dtype: np.dtype, shape
         np.errstate(all="ignore"),
     ):
         result = fn(*inputs)
-        outputs = list(result) if isinstance(result, (tuple, list)) else [result]
+        several = type(result) if type(result) in (tuple, list) else None
+        outputs = list(result) if several else [result]
         for v in outputs:
             if not isinstance(v, Symbol) or v.shape != shape or v.dtype != dtype:
                 raise Untraceable("it does not return floating-point tensors that it computed")
@@ -129,4 +134,5 @@ def _traced(fn: Callable[..., Any], given: Sequence[str], dtype: np.dtype, shape
             allow_unused=True,
         )
     gradients = {k: watcher.atom(d) for k, d in zip(places, found, strict=True) if d is not None}
-    return Traced(tuple(map(watcher.atom, outputs)), isinstance(result, (tuple, list)), gradients)
+    atoms = watcher.meanings.atoms
+    return Traced(tuple(map(watcher.atom, outputs)), several, gradients, atoms)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinygrad_rnn.autograd.graph import Array, Needed, Node, switched, unwrap, wanted
+from tinygrad_rnn.autograd.graph import MODE, Array, Needed, Node, switched, unwrap, wanted
 from tinygrad_rnn.autograd.op import PRIMITIVES, Primitive
 from tinygrad_rnn.autograd.trace.atoms import Untraceable
 from tinygrad_rnn.autograd.wrapper import Plan
@@ -64,7 +64,7 @@ class Large:
     def forward(self, x: np.ndarray, *rest: Any) -> np.ndarray:
         """The op itself."""
         kernel = None
-        if type(x) is np.ndarray and x.dtype in FLOATS:
+        if type(x) is np.ndarray and x.dtype in FLOATS and not MODE.get().definitions:
             kernel = self._remembered((x.dtype, *rest), self._ahead, x.dtype, *rest)
         if kernel is None:
             return self.op.forward(x, *rest)  # type: ignore[no-any-return]
@@ -84,6 +84,8 @@ class Large:
 
     def pull(self, node: Node, saved: Any, g: Array, needed: Needed) -> Sequence[Array] | None:
         """The gradients, as the rules say; None if they have no vector code."""
+        if MODE.get().definitions:
+            return None
         needs, dtype = wanted(node.edges, needed), g.dtype
         arrays: list[np.ndarray] = []
         rest = []

@@ -15,6 +15,7 @@ import numpy as np
 from tinygrad_rnn.autograd.fused import fused
 from tinygrad_rnn.autograd.graph import MODE, Value
 from tinygrad_rnn.autograd.trace.atoms import Untraceable
+from tinygrad_rnn.autograd.trace.outside import check_outside, numbers_read
 from tinygrad_rnn.elements import Leaf, Shape, Traced, traced, written
 from tinygrad_rnn.kernels import choice
 from tinygrad_rnn.kernels.elementwise.kernel import Kernel
@@ -52,22 +53,29 @@ class Compiled:
         return tuple(found) if self.traced.several else found[0]
 
     def backward(
-        self, arrays: Sequence[np.ndarray], gs: Sequence[np.ndarray], needs: tuple[bool, ...]
+        self,
+        arrays: Sequence[np.ndarray],
+        gs: Sequence[np.ndarray],
+        needs: tuple[bool, ...],
+        given: tuple[bool, ...],
     ) -> list[np.ndarray | None]:
-        """One gradient, or None, for each input."""
+        """One gradient, or None, for each input; `given` says which results have a cotangent."""
         shapes = tuple(a.shape for a in arrays)
-        if (needs, shapes) not in self._back:
+        if (needs, given, shapes) not in self._back:
             if len(self._back) >= REMEMBERED:
                 self._back.clear()
-            self._back[needs, shapes] = self._way_back(needs, shapes)
-        kernel, leaves, targets, places = self._back[needs, shapes]
-        given = [gs[k] if kind == "g" else self._float(arrays[k]) for kind, k in leaves]
-        found = kernel(given, gs[0].shape, tuple(targets))
+            self._back[needs, given, shapes] = self._way_back(needs, given, shapes)
+        kernel, leaves, targets, places = self._back[needs, given, shapes]
+        read = [gs[k] if kind == "g" else self._float(arrays[k]) for kind, k in leaves]
+        found = kernel(read, gs[0].shape, tuple(targets))
         return [found[places[k]] if k in places else None for k in range(len(arrays))]
 
-    def _way_back(self, needs: tuple[bool, ...], shapes: tuple[Shape, ...]) -> Any:
+    def _way_back(
+        self, needs: tuple[bool, ...], given: tuple[bool, ...], shapes: tuple[Shape, ...]
+    ) -> Any:
         """Equal gradients of one shape are computed once."""
-        wanted = {k: (d, shapes[k]) for k, d in self.traced.gradients.items() if needs[k]}
+        reached = self.traced.gradients if all(given) else self.traced.reached(given)
+        wanted = {k: (d, shapes[k]) for k, d in reached.items() if needs[k]}
         results = list(dict.fromkeys(wanted.values()))
         program, leaves = written([atom for atom, _ in results])
         kernel = Kernel(program, f"{self.name}, backward", self.dtype)
@@ -84,15 +92,18 @@ class Call(NamedTuple):
     compiled: Compiled
     shape: Shape
     definition: Callable[..., Any]  # of the same inputs
+    outside: tuple[Any, ...]  # the numbers that it read from there
 
 
 def _forward(*arrays: np.ndarray, call: Call) -> tuple[Any, Any]:
     return call.compiled.forward(arrays, call.shape), (call.compiled, arrays)
 
 
-def _backward(saved: Any, *gs: np.ndarray, needs: tuple[bool, ...]) -> list[np.ndarray | None]:
+def _backward(
+    saved: Any, *gs: np.ndarray, needs: tuple[bool, ...], given: tuple[bool, ...]
+) -> list[np.ndarray | None]:
     compiled, arrays = saved
-    return compiled.backward(arrays, gs, needs)  # type: ignore[no-any-return]
+    return compiled.backward(arrays, gs, needs, given)  # type: ignore[no-any-return]
 
 
 class Pointwise:
@@ -103,8 +114,10 @@ class Pointwise:
         self._compiled: dict[Any, Compiled | None] = {}
         functools.update_wrapper(self, fn)
         self._name = getattr(fn, "__name__", type(fn).__name__)
+        self._doubts = choice.Doubts(self._name, fn)
 
         def definition(*inputs: Any, call: Call) -> Any:
+            check_outside(self._name, call.outside, self._read())
             return call.definition(*inputs)
 
         definition.__name__ = self._name
@@ -118,31 +131,44 @@ class Pointwise:
         return f"pointwise({self.fn!r})"
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        tensors: list[Any] = [a for a in args if isinstance(a, (Value, np.ndarray))]
+        given = *args, *options.values()
+        tensors: list[Any] = [a for a in given if isinstance(a, (Value, np.ndarray))]
         if MODE.get().definitions or not any(isinstance(a, Value) for a in tensors):
             return self.fn(*args, **options)
-        compiled = self._for(args, options, tensors)
+        definition = functools.partial(self._filled, kept(given), tuple(options))
+        compiled = self._for(definition, tensors, outside := self._read())
         shape = compiled.shape(tuple(a.shape for a in tensors)) if compiled else None
         if compiled is None or shape is None:
-            return self.fn(*args, **options)
-        call = Call(compiled, shape, functools.partial(self._filled, kept(args), options))
-        return self._fused(*tensors, call=call)
+            call = functools.partial(definition, *tensors)
+            return self._doubts.settled(call, self._compiled, stacklevel=2)
+        found = self._fused(*tensors, call=Call(compiled, shape, definition, outside))
+        return list(found) if compiled.traced.several is list else found
 
-    def _filled(self, args: Sequence[Any], options: dict[str, Any], *inputs: Any) -> Any:
-        """A call with these tensors among its other arguments."""
-        rest = iter(inputs)
-        return self.fn(*(next(rest) if a is HERE else a for a in args), **options)
+    def _filled(self, given: Sequence[Any], names: Sequence[str], *inputs: Any) -> Any:
+        """A call with these tensors among its arguments, of which the last have names."""
+        rest, first = iter(inputs), len(given) - len(names)
+        whole = [next(rest) if a is HERE else a for a in given]
+        return self.fn(*whole[:first], **dict(zip(names, whole[first:], strict=True)))
 
-    def _for(self, args: Sequence[Any], options: dict[str, Any], tensors: Any) -> Compiled | None:
+    @functools.cached_property
+    def _outside(self) -> list[Callable[[], Any]]:
+        return numbers_read(self.fn)
+
+    def _read(self) -> tuple[Any, ...]:
+        return tuple(read() for read in self._outside)
+
+    def _for(
+        self, definition: functools.partial[Any], tensors: Any, outside: tuple[Any, ...]
+    ) -> Compiled | None:
         """Its compiled form for such arguments, or None if it can only run by its definition."""
         kinds = "".join(a.dtype.char for a in tensors)
         floats = set(kinds) - {"?"}
         if floats not in ({"f"}, {"d"}):
             return None
-        rest = kept(args)
+        given, names = definition.args
         values = ((type(v), v.hex() if isinstance(v, float) else v)  # 0.0 equals -0.0
-                  for v in (*rest, *options.values()))  # fmt: skip
-        key = kinds, *options, *values
+                  for v in given)  # fmt: skip
+        key = kinds, names, *values, *outside
         try:
             known = key in self._compiled
         except TypeError:  # an argument that cannot be told from others
@@ -150,20 +176,17 @@ class Pointwise:
         if not known:
             if len(self._compiled) >= REMEMBERED:
                 self._compiled.clear()
-            fn = functools.partial(self._filled, rest, options)
-            self._compiled[key] = self._attempt(fn, kinds, np.dtype(floats.pop()))
+            self._compiled[key] = self._attempt(definition, kinds, np.dtype(floats.pop()), key)
         return self._compiled[key]
 
-    def _attempt(self, fn: Any, kinds: str, dtype: np.dtype) -> Compiled | None:
+    def _attempt(self, fn: Any, kinds: str, dtype: np.dtype, key: Any) -> Compiled | None:
         if choice.disabled():
             return None
-        found: Compiled | None = choice.attempted(
-            self._name,
-            lambda: Compiled(traced(fn, kinds, dtype), self._name, dtype),
-            self.fn,
-            stacklevel=5,
-        )
-        return found
+        try:
+            return Compiled(traced(fn, kinds, dtype), self._name, dtype)
+        except Exception as error:
+            self._doubts.keep(error, key)
+            return None
 
 
 def pointwise(fn: Callable[..., Any]) -> Pointwise:
@@ -171,9 +194,10 @@ def pointwise(fn: Callable[..., Any]) -> Pointwise:
 
     The function may use arithmetic, comparisons, `where` and the other elementwise ops, on float32
     or float64 tensors of any shapes that broadcast; it returns a tensor or a tuple of them, all of
-    one shape. Python numbers may be arguments too. Any other function works by its definition, and
-    a warning says why. The same lines give its derivatives of any order. Python numbers that it
-    reads from outside are what they were at its first call.
+    one shape. Python numbers may be arguments too, and those that it reads from the enclosing
+    functions or its module may change. Any other function, such as one that looks at values or
+    shapes, works by its definition, and a warning says why. The same lines give its derivatives of
+    any order.
 
     >>> import tinygrad_rnn as tg
     >>> @tg.pointwise

@@ -13,7 +13,7 @@ from tinygrad_rnn.autograd.ops.elementwise import where
 from tinygrad_rnn.autograd.ops.shape import stack, unstack
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.autograd.trace.atoms import Untraceable
-from tinygrad_rnn.cell import Call, Cell, Roles, inspected, resetting, scanned
+from tinygrad_rnn.cell import Call, Cell, Roles, inspected, resetting
 
 Step = Callable[..., tuple[Array, Any]]
 
@@ -49,13 +49,25 @@ def _checked_lengths(lengths: Any, steps: int, batch: int) -> np.ndarray:
     if array.shape != (batch,) or array.dtype.kind not in "iu":
         raise ValueError(
             f"scan: expected lengths as {batch} integers, one per sequence, "
-            f"got {array.dtype} of shape {array.shape}"
+            f"got {array.dtype} of shape {array.shape}; convert with .astype(int)"
         )
     for b in np.flatnonzero((array < 0) | (array > steps))[:1]:
         raise ValueError(
             f"scan: expected lengths in 0..T={steps}, got {array[b]} at batch item {b}"
         )
     return array.astype(np.int64)
+
+
+def _checked_resets(reset: Any, steps: int, batch: int) -> np.ndarray:
+    array = np.asarray(reset)
+    if array.dtype.kind not in "biu":
+        raise TypeError(
+            f"scan: expected reset as bool, true where a sequence begins, got {array.dtype}; "
+            "convert with .astype(bool)"
+        )
+    if array.shape != (steps, batch):
+        raise ValueError(f"scan: expected reset of shape {(steps, batch)}, got {array.shape}")
+    return array.astype(bool)
 
 
 def _checked_inputs(xs: Any) -> tuple[Array, ...]:
@@ -113,9 +125,8 @@ def scan(
     if valid is not None and (valid == steps).all():
         valid = None
     reset, fresh = reset if isinstance(reset, tuple) else (reset, None)
-    resets = None if reset is None else np.asarray(reset, dtype=bool)
-    if resets is not None and resets.shape != (steps, batch):
-        raise ValueError(f"scan: expected reset of shape {(steps, batch)}, got {resets.shape}")
+    resets = None if reset is None else _checked_resets(reset, steps, batch)
+    cell: Cell | None = None
     if isinstance(step, Cell) and steps and batch:
         cell, given, tupled, rows = step, arrays, several, each
         if resets is not None:
@@ -128,7 +139,10 @@ def scan(
     if not steps:
         return _no_steps(step, arrays, several, state, (*each, *params)), state
     rest = *each, *params
-    return _looped(step, arrays, several, state, rest, valid, (resets, fresh), reverse)
+    loop = functools.partial(
+        _looped, step, arrays, several, state, rest, valid, (resets, fresh), reverse
+    )
+    return cell.definition(loop) if cell else loop()
 
 
 def _looped(
@@ -182,15 +196,18 @@ def _compiled(
     try:
         inputs = inspected(values, roles, shape_of(arrays[0])[1])
     except Untraceable as error:
-        step.declines(error)
+        step.doubts.keep(error)
         return None
     recurrence = step.compiled(inputs, roles) if inputs else None
     if inputs is None or recurrence is None:
         return None
     definition = functools.partial(_definition, step, roles, reverse, lengths)
     keep = mode.recording and inputs.live
-    call = Call(recurrence, definition, roles, inputs.versions, keep, reverse, lengths)
-    outputs, *last = scanned(*values, call=call)
+    outside = step.outside()
+    call = Call(
+        step, recurrence, definition, roles, inputs.versions, keep, reverse, lengths, outside
+    )
+    outputs, *last = step.scanned(*values, call=call)
     return outputs, tuple(last) if paired else last[0]
 
 

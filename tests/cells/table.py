@@ -116,6 +116,14 @@ def scored(x, h, w, u, scale):
     return h, h
 
 
+def blocks(x, h, w, u):
+    """Some rows of a matrix are not used."""
+    first, _, last = split(u, 3, axis=0)
+    a = linear(x, split(w, 2, axis=0)[1]) + linear(h, last)
+    h = tanh(a + linear(tanh(a), first))
+    return h, h - tg.mean(h * a, -1).reshape(-1, 1) * 0.5
+
+
 Widths = int | tuple[int, ...]
 
 
@@ -172,6 +180,7 @@ CELLS = {
     "joined": Row(joined, lambda i, h: Sizes(i, h, ((h, i + h), (h,)))),
     "matrices": Row(matrices, lambda i, h: Sizes(i, h, ((i, h), (h, h), (h,)))),
     "masked": Row(masked, lambda i, h: Sizes((i, 1), h, gated(1, i, h), masks=(1,))),
+    "blocks": Row(blocks, lambda i, h: Sizes(i, h, ((2 * h, i), (3 * h, h)))),
     "given": Row(given, lambda i, h: Sizes(i, h, ((h, i), (h, h)), each=(h, h))),
     "swap": Row(swap, lambda i, h: Sizes(i, (h, h), ((h, i), (h, h)))),
     "unchanged": Row(unchanged, lambda i, h: Sizes(i, (h, h), ((h, i), (h, h)))),

@@ -1,5 +1,6 @@
 """Steps that cannot be compiled run by their definition, with one warning that names the line."""
 
+import contextlib
 import functools
 import operator
 import os
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
+from tinygrad_rnn.autograd import writes
 from tinygrad_rnn.autograd.trace.atoms import Untraceable
 
 OUTSIDE = tg.Tensor(np.full((1, 4), 0.5), requires_grad=True)
@@ -52,7 +54,34 @@ def closed_number(x, h, w):
 
 
 def batch(x, h, w):
-    h = tg.tanh(x + tg.linear(h, w) / h.shape[0])
+    h = tg.tanh(x + tg.linear(h, w) / h.shape[0])  # here
+    return h, h
+
+
+def one_row(x, h, w):
+    if 1 == x.shape[0]:  # here
+        x = 2.0 * x
+    h = tg.tanh(x + tg.linear(h, w))
+    return h, h
+
+
+def items(x, h, w):
+    h = tg.tanh(x + tg.linear(h, w) * len(h))  # here
+    return h, h
+
+
+def elements(x, h, w):
+    h = tg.tanh(x + tg.linear(h, w) / h.size)  # here
+    return h, h
+
+
+def wanted(x, h, w):
+    h = tg.tanh(x + tg.linear(h, w) * (2.0 if x.requires_grad else 1.0))  # here
+    return h, h
+
+
+def booleans(x, h, w):
+    h = tg.tanh(x + tg.linear(h, w)) * (h > 0.0)  # here
     return h, h
 
 
@@ -103,6 +132,11 @@ STEPS = [
     closure,
     closed_number,
     batch,
+    one_row,
+    items,
+    elements,
+    wanted,
+    booleans,
     op,
     sum_over_batch,
     randomness,
@@ -152,7 +186,7 @@ def test_strictly_it_raises(step):
             results(tg.cell(step))
 
 
-METHODS = ("item", "numpy", "tolist", "detach", "backward")
+METHODS = ("item", "numpy", "tolist", "retain_grad", "backward")
 LOOKS = (bool, float, int, np.asarray, *map(operator.methodcaller, METHODS))
 
 
@@ -185,6 +219,82 @@ def test_other_widths_are_tried_again(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         tg.scan(sometimes, tg.ones(3, 2, 5), tg.ones(2, 5), (tg.ones(5, 5),))
+
+
+def alike(cell, leaves):
+    """What a compiled cell gives is what its definition gives."""
+    found = []
+    for switch in (contextlib.nullcontext(), tg.definitions()):
+        with switch:
+            outputs, last = tg.scan(cell, leaves[0], leaves[1], leaves[2:])
+            total = (outputs * outputs).sum() + last.sum()
+            found.append([outputs, last, *tg.grad(total, leaves, allow_unused=True)])
+    assert all(v is not None for v in cell._compiled.values())
+    for f, e in zip(*found, strict=True):
+        np.testing.assert_allclose(f.numpy(), e.numpy(), rtol=1e-12, atol=1e-14)
+        assert e.numpy().any()
+
+
+def test_what_is_detached_gets_no_gradient():
+    @tg.cell
+    def step(x, h, w, u):
+        top, _, end = tg.split(u, 3, axis=0)
+        h = tg.tanh(tg.linear(x, w) + tg.linear(h.detach(), top)) + 0.5 * h
+        h = h + tg.linear(x, end).detach()
+        return h, h * tg.sigmoid(h).detach()
+
+    alike(step, tensors((4, 2, 3), (2, 3), (3, 3), (9, 3)))
+
+
+def test_shapes_may_be_handed_on():
+    @tg.cell
+    def step(x, h, w):
+        rows, width = h.shape
+        h = tg.tanh(tg.linear(h, w) / width + x).reshape(rows, width)
+        return h, h - tg.mean(h, -1).reshape((rows, 1))
+
+    alike(step, tensors((4, 2, 3), (2, 3), (3, 3)))
+    alike(step, tensors((4, 1, 3), (1, 3), (3, 3)))
+    assert len(step._compiled) == 1
+
+
+def test_a_mistake_has_its_own_error_and_no_warning(monkeypatch):
+    monkeypatch.delenv("TINYGRAD_RNN_STRICT", raising=False)
+
+    @tg.cell
+    def step(x, h, w):
+        h = later(x + tg.linear(h, w))  # noqa: F821
+        return h, h
+
+    x, h, w = tensors((4, 2, 3), (2, 3), (3, 3))
+    monkeypatch.setitem(globals(), "later", tg.tanh)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(TypeError, match="missing 1 required positional argument: 'w'"):
+            tg.scan(step, x, h, ())
+        with pytest.raises(ValueError, match="linear: expected x"):
+            tg.scan(step, x, tg.ones(2, 4, dtype="float64"), (w,))
+        with pytest.raises(ValueError, match="broadcast"):
+            tg.scan(step, x, tg.ones(3, 3, dtype="float64"), (w,))
+        monkeypatch.delitem(globals(), "later")
+        with pytest.raises(NameError, match="later"):
+            tg.scan(step, x, h, (w,))
+        monkeypatch.setitem(globals(), "later", tg.tanh)
+        alike(step, [x, h, w])
+
+
+def test_errors_name_the_cell():
+    x, h, w = tensors((4, 2, 3), (2, 3), (3, 3))
+
+    @tg.cell
+    def leaky(x, h, w):
+        h = 0.9 * h + tg.tanh(tg.linear(h, w) + x)
+        return h, h
+
+    outputs, _ = tg.scan(leaky, x, h, (w,))
+    writes.assign(w, np.zeros((3, 3)))
+    with pytest.raises(RuntimeError, match="'leaky' saved was changed in place"):
+        outputs.sum().backward()
 
 
 def test_definitions_compile_nothing():
@@ -260,6 +370,24 @@ def test_numbers_from_outside_may_change(monkeypatch):
     monkeypatch.setitem(globals(), "FACTOR", 3.0)
     seen.append(both())
     assert len({a.tobytes() for a in seen}) == 3
+
+
+def test_numbers_that_changed_before_the_definition_runs_again():
+    factor = 1.0
+
+    @tg.cell
+    def step(x, h, w):
+        h = tg.tanh(factor * tg.linear(h, w) + x)
+        return h, h
+
+    leaves = tensors((4, 2, 3), (2, 3), (3, 3))
+    before = tg.grad(tg.scan(step, *leaves[:2], leaves[2:])[0].sum(), leaves)
+    outputs, _ = tg.scan(step, *leaves[:2], leaves[2:])
+    factor = 2.0
+    for d, e in zip(tg.grad(outputs.sum(), leaves, retain_graph=True), before, strict=True):
+        np.testing.assert_array_equal(d.numpy(), e.numpy())
+    with pytest.raises(RuntimeError, match=r"step: expected the numbers .* got \('2.0',\)"):
+        tg.grad(outputs.sum(), leaves, create_graph=True)
 
 
 FACTOR = 1.5

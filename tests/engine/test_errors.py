@@ -375,7 +375,8 @@ BAD = {
     "scan lengths dtype": (
         lambda: scan(lengths=[1.0, 2.0]),
         ValueError,
-        r"scan: expected lengths as 2 integers, one per sequence, got float64 of shape \(2,\)",
+        r"scan: expected lengths as 2 integers, one per sequence, got float64 of shape \(2,\); "
+        r"convert with \.astype\(int\)",
     ),
     "scan lengths high": (
         lambda: scan(lengths=[1, 5]),
@@ -391,6 +392,12 @@ BAD = {
         lambda: scan(reset=np.ones((4, 3), bool)),
         ValueError,
         r"scan: expected reset of shape \(4, 2\), got \(4, 3\)",
+    ),
+    "scan reset dtype": (
+        lambda: scan(reset=np.full((4, 2), np.nan)),
+        TypeError,
+        r"scan: expected reset as bool, true where a sequence begins, got float64; convert with "
+        r"\.astype\(bool\)",
     ),
     # gradients
     "grad outputs": (

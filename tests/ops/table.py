@@ -373,6 +373,12 @@ def _unstacked(x, axis):
     return tuple(np.take(x, k, axis) for k in range(x.shape[axis]))
 
 
+def _masked(draw):
+    """A mask of the input's shape, or of one that broadcasts with it."""
+    (sizes, other), _ = broadcast(2)(draw)
+    return [sizes], {"mask": flags(draw, other), "p": one_of(draw, 0.0, 0.5, 0.75)}
+
+
 _exact = {"polynomial": True}
 row("reshape", tg.reshape, _reshape, lambda a, shape: a.reshape(shape), **_exact)
 row("transpose", tg.transpose, _transpose, np.transpose, **_exact)
@@ -385,6 +391,14 @@ row("flip", tg.flip, _flip, np.flip, **_exact)
 row("roll", tg.roll, _roll, np.roll, **_exact)
 row("pad", tg.pad, _pad, np.pad, **_exact)
 row("broadcast_to", tg.broadcast_to, _broadcast_to, np.broadcast_to, **_exact)
+row(
+    "masked",
+    lambda x, mask, p: tg.nn.dropout(x, p, mask=mask),
+    _masked,
+    lambda x, mask, p: x * mask / (1 - p),
+    MODERATE,
+    **_exact,
+)
 row(
     "concatenate",
     _sequence(tg.concatenate),

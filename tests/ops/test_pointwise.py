@@ -486,6 +486,99 @@ def test_what_was_saved_is_watched():
         y.backward()
 
 
+def test_what_is_detached_gets_no_gradient():
+    def fn(x, y):
+        return x * y.detach() + y * tg.tanh(x).detach()
+
+    arrays = drawn(SHAPES[3][:2], "float64")
+    close(results(compiled(fn), arrays), results(fn, arrays))
+
+
+def test_a_result_that_is_not_used_has_no_part_in_the_gradient():
+    """Its derivative is not finite, and 0 times that is no number."""
+
+    def fn(x, y):
+        s = tg.sqrt(x)
+        return x * y, tg.log(x) - s, tg.where(x > 0.0, y - x, s) / x
+
+    x, p = np.array([0.0, 1.0, 4.0]), compiled(fn)
+    for unused in ((1, 2), (0, 2), (0, 1), (0,), (1,), (2,)):
+        found = []
+        for f in (p, fn):
+            leaves = [tg.Tensor(a, requires_grad=True) for a in (x, np.full(3, 0.5))]
+            with np.errstate(all="ignore"):
+                values = [v * v for k, v in enumerate(f(*leaves)) if k not in unused]
+                first = tg.grad(sum(values).sum(), leaves, allow_unused=True, create_graph=True)
+                again = tg.grad(sum((d * d).sum() for d in first if d is not None), leaves,
+                                allow_unused=True)  # fmt: skip
+            found.append([None if d is None else d.numpy() for d in (*first, *again)])
+        close(*found)
+        assert found[1][0][1:].any()
+
+
+def test_numbers_from_outside_may_change(monkeypatch):
+    share = 0.5
+
+    def inner(x):
+        return share * x
+
+    p = compiled(lambda x: inner(x) + SHIFT)
+    x, seen = tg.Tensor(np.arange(3.0)), []
+    for share, shift in ((0.5, 1.0), (3.0, 1.0), (3.0, -0.0), (3.0, 0.0)):  # noqa: B007
+        monkeypatch.setitem(globals(), "SHIFT", shift)
+        seen.append(p(x).numpy().tolist())
+        assert seen[-1] == p.fn(x).numpy().tolist()
+    assert len(p._compiled) == 4 and all(p._compiled.values())
+    assert len({*map(str, seen)}) == 3
+
+
+SHIFT = 1.0
+
+
+def test_numbers_that_changed_before_the_definition_runs_again():
+    scale = 2.0
+    p = compiled(lambda x: tg.exp(scale * x))
+    x = tg.Tensor(np.arange(3.0), requires_grad=True)
+    y = p(x).sum()
+    scale = 3.0
+    (d,) = tg.grad(y, x, retain_graph=True)
+    np.testing.assert_allclose(d.numpy(), 2.0 * np.exp(2.0 * np.arange(3.0)))
+    with pytest.raises(RuntimeError, match=r"<lambda>: expected the numbers .* got \('3.0',\)"):
+        tg.grad(y, x, create_graph=True)
+
+
+def test_tensors_by_keyword():
+    def fn(x, y, scale=1.0, *, shift):
+        return scale * tg.tanh(x) * y + shift
+
+    p, arrays = compiled(fn), drawn(SHAPES[3][:3], "float32")
+    for scale in (0.5, 2.0):
+        for f in (p, fn):
+            f.found = results(lambda x, y, z: f(x, shift=z, y=y, scale=scale), arrays)  # noqa: B023
+        close(p.found, fn.found)
+    assert len(p._compiled) == 2 and all(p._compiled.values())
+
+
+def test_a_list_stays_a_list():
+    p = compiled(lambda x: [x * 2.0, tg.exp(x)])
+    assert type(p(tg.ones(3))) is list and all(p._compiled.values())
+
+
+def test_a_mistake_has_its_own_error_and_no_warning(monkeypatch):
+    monkeypatch.delenv("TINYGRAD_RNN_STRICT", raising=False)
+    p = compiled(lambda x, y: later(x) * y)  # noqa: F821
+    x = tg.ones(3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(TypeError, match="missing 1 required positional argument: 'y'"):
+            p(x)
+        with pytest.raises(NameError, match="later"):
+            p(x, x)
+        monkeypatch.setitem(globals(), "later", tg.tanh)
+        np.testing.assert_allclose(p(x, x).numpy(), np.tanh(np.ones(3)), rtol=1e-6)
+    assert all(p._compiled.values())
+
+
 # What cannot be compiled
 
 OUTSIDE = tg.Tensor(np.full(4, 0.5), requires_grad=True)
@@ -521,7 +614,23 @@ def another_power(x):
 
 
 def shape(x):
-    return x / float(x.shape[-1])
+    return x / float(x.shape[-1])  # here
+
+
+def axes(x):
+    return x * x.ndim  # here
+
+
+def length(x):
+    return x * 2.0 if len(x) > 100 else x  # here
+
+
+def size(x):
+    return x / x.size  # here
+
+
+def wanted(x):
+    return x * (2.0 if x.requires_grad else 1.0)  # here
 
 
 def randomness(x):
@@ -536,8 +645,8 @@ def constant(x):
     return tg.ones(4, dtype=x.dtype)
 
 
-STUCK = (truth, looked, closure, op, summed, booleans, another_power, shape, randomness, compared,
-         constant)  # fmt: skip
+STUCK = (truth, looked, closure, op, summed, booleans, another_power, shape, axes, length, size,
+         wanted, randomness, compared, constant)  # fmt: skip
 EACH = pytest.mark.parametrize("fn", STUCK, ids=lambda f: f.__name__)
 
 

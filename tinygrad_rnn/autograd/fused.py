@@ -20,6 +20,7 @@ from tinygrad_rnn.autograd.flow import exclusive, flow, frontier
 from tinygrad_rnn.autograd.graph import (
     MODE,
     Array,
+    Cotangents,
     Needed,
     Node,
     Value,
@@ -53,8 +54,9 @@ def replay(fn: Callable[[], Any], g: Array, graph: bool) -> dict[Node, Array]:
     with switched(recording=True):
         nodes = places(fn())
     with switched(recording=graph):
-        gs = g if isinstance(g, tuple) else (g,)
-        return flow(nodes, gs, graph=graph, keep=graph, floor=start)
+        gs = g if isinstance(g, Cotangents) else Cotangents((g,))
+        present = [d if there else None for d, there in zip(gs, gs.given, strict=True)]
+        return flow(nodes, present, graph=graph, keep=graph, floor=start)
 
 
 class _Fused:
@@ -65,19 +67,18 @@ class _Fused:
     def __init__(self, definition: Callable[..., Any], backward: Callable[..., Any]) -> None:
         self.definition, self.backward, self.name = definition, backward, definition.__name__
         parameters = inspect.signature(backward).parameters
-        self.tells = [n for n in ("needs", "freeing") if n in parameters]
+        self.tells = [n for n in ("needs", "given", "freeing") if n in parameters]
         # Ours write to no cotangent, and give each gradient as an array of its own.
         self.trusted = (backward.__module__ or "").startswith("tinygrad_rnn.")
 
     def pull(self, node: Node, saved: Any, g: Array, needed: Needed) -> Sequence[Array]:
         needs = wanted(node.edges, needed)
-        told = {"needs": needs, "freeing": node.saved is None}
-        gs = g if isinstance(g, tuple) else (g,)
-        if not self.trusted:
-            gs = tuple(read_only(np.asarray(d)) for d in gs)
-        given = self.backward(saved[2], *gs, **{n: told[n] for n in self.tells})
-        found = one_each(self.name, given, len(needs))
-        del given
+        gs = g if isinstance(g, Cotangents) else Cotangents((g,))
+        told = {"needs": needs, "given": gs.given, "freeing": node.saved is None}
+        sent = gs if self.trusted else [read_only(np.asarray(d)) for d in gs]
+        back = self.backward(saved[2], *sent, **{n: told[n] for n in self.tells})
+        found = one_each(self.name, back, len(needs))
+        del back
         for k, want in enumerate(needs):  # by position: another name would be another reference
             if not want or found[k] is None:
                 found[k] = None
@@ -96,9 +97,10 @@ def fused(forward: Callable[..., Any], backward: Callable[..., Any]) -> Callable
 
     `forward(*arrays, **metadata) -> (output or tuple of outputs, saved)` and
     `backward(saved, *cotangents) -> one gradient, or None, per input` compute on NumPy arrays.
-    `backward` may also have parameters `needs` (which inputs want a gradient, a tuple of bool) and
-    `freeing` (whether it may overwrite `saved`). Derivatives of gradients, and `definitions()`,
-    use the definition.
+    `backward` may also have parameters `needs` (which inputs want a gradient, a tuple of bool),
+    `given` (which outputs have a cotangent, a tuple of bool; the others' are zeros) and `freeing`
+    (whether it may overwrite `saved`). Derivatives of gradients, and `definitions()`, use the
+    definition.
 
     >>> import tinygrad_rnn as tg
     >>> @tg.fused(lambda x: (x * x, x), lambda x, g: (2.0 * x * g,))

@@ -194,6 +194,12 @@ def leaf(array: np.ndarray) -> Node:
     return node
 
 
+class Cotangents(tuple[Array, ...]):
+    """Of all outputs of a call: zeros where none is `given`."""
+
+    given: tuple[bool, ...] = (True,)
+
+
 class Parts:
     """Cotangents of some outputs of a call that has several; the others are zero."""
 
@@ -208,12 +214,12 @@ class Parts:
         both = {k: self.given[k] + other.given[k] for k in self.given.keys() & other.given.keys()}
         return Parts(self.outputs, self.given | other.given | both)
 
-    def filled(self, graph: bool) -> tuple[Array, ...]:
-        zeros = (np.zeros(*o) if k not in self.given else None for k, o in enumerate(self.outputs))
-        return tuple(
-            self.given[k] if zero is None else wrap(zero) if graph else zero
-            for k, zero in enumerate(zeros)
-        )
+    def filled(self, graph: bool) -> Cotangents:
+        missing = {k: np.zeros(*o) for k, o in enumerate(self.outputs) if k not in self.given}
+        zeros = {k: wrap(a) for k, a in missing.items()} if graph else missing
+        found = Cotangents((self.given | zeros)[k] for k in range(len(self.outputs)))
+        found.given = tuple(k in self.given for k in range(len(found)))
+        return found
 
 
 class _Pick:

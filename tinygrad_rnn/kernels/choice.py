@@ -42,6 +42,36 @@ def attempted(name: str, load: Callable[[], Any], fn: Any = None, stacklevel: in
         return None
 
 
+class Doubts:
+    """Why calls of a function run by its definition. This is said, once for each reason, when the
+    definition has run: a call that cannot run has an error of its own."""
+
+    def __init__(self, name: str, fn: Any) -> None:
+        self.name, self.fn, self._told = name, fn, set[str]()
+        self._new: dict[Any, str] = {}
+
+    def keep(self, error: Exception, key: Any = None) -> None:
+        """Of calls that `key` is remembered for; raised if it is strict."""
+        if strict():
+            raise error
+        self._new[key] = reason(error, self.fn)
+
+    def settled(self, definition: Callable[[], Any], known: dict[Any, Any], stacklevel: int) -> Any:
+        """What the definition gives; where it raises, what was `known` is forgotten."""
+        try:
+            found = definition()
+        except BaseException:
+            lost, self._new = self._new, {}
+            for key in lost:
+                known.pop(key, None)
+            raise
+        new, self._new = set(self._new.values()) - self._told, {}
+        self._told |= new
+        for why in new:
+            warn(self.name, why, stacklevel + 1)
+        return found
+
+
 def _line(fn: Any, error: Exception) -> str:
     code = getattr(fn, "__code__", None)
     file = code.co_filename if code else None

@@ -61,10 +61,9 @@ class Atoms:
     def pointwise(self, op: str, *args: Atom) -> Atom:
         """An op on each unit by itself."""
         width = max(a.width for a in args)
-        if op == "add":
-            for a, other in (args, args[::-1]):
-                if is_zero(a) and other.width == width:
-                    return other
+        for a, other in (args, args[::-1]) if op == "add" else ():
+            if is_zero(a) and other.width == width:
+                return other
         return self._one(op, args, (), width)
 
     def total(self, atom: Atom) -> Atom:
@@ -90,9 +89,8 @@ class Atoms:
         if atom.op == "number":
             return self._one("number", (), atom.extra, stop - start)
         if atom.op == "product":
-            return self.product(
-                atom.args[0], atom.extra._replace(n=atom.extra.n + start, n_end=atom.extra.n + stop)
-            )
+            n = atom.extra.n
+            return self.product(atom.args[0], atom.extra._replace(n=n + start, n_end=n + stop))
         if atom.op == "widen":
             return self.widened(atom.args[0], stop - start)
         return self.pointwise(atom.op, *(self.part(a, start, stop) for a in atom.args))

@@ -62,11 +62,8 @@ def lowered(traced: Traced, sizes: Sequence[int]) -> Cell:
 
 def _refined(traced: Traced) -> Traced:
     """The same, with sums over units cut as products are."""
-    rows = [
-        traced.output,
-        *traced.states,
-        *(r for m in traced.gradients.values() for r in _rows(m)),
-    ]
+    behind = [row for m in traced.gradients.values() for row in _rows(m)]
+    rows = [traced.output, *traced.states, *behind]
     found = refined(traced.atoms, [p for row in rows for p in row.pieces])
 
     def of(row: Row) -> Row:
@@ -78,8 +75,7 @@ def _refined(traced: Traced) -> Traced:
             gradients[key] = of(m)
         else:
             gradients[key] = Outer(tuple((of(x), of(y), i, j) for x, y, i, j in m.terms))
-    states = tuple(map(of, traced.states))
-    return Traced(of(traced.output), states, gradients, traced.atoms)
+    return Traced(of(traced.output), tuple(map(of, traced.states)), gradients, traced.atoms)
 
 
 def spread(row: Row, buffer: Buffer, adds: bool = False) -> Iterator[Output]:
@@ -159,6 +155,7 @@ class _Backward:
             for operand, m in self.chains.of(leaf).products
         }
         preferred: dict[Atom, Place] = {}
+        widths = forward.staging.widths
         for param, outer in outers.items():
             for left, right, block in _blocks(param, outer):
                 left, right = self.chains.value(left), self.chains.value(right)
@@ -171,17 +168,12 @@ class _Backward:
                             mirror = place._replace(buffer=("d", place.buffer[1]))
                             if mirror not in preferred.values():
                                 preferred[d] = mirror
-                                self.staging.widths[mirror.buffer] = forward.staging.widths[
-                                    place.buffer
-                                ]
+                                self.staging.widths[mirror.buffer] = widths[place.buffer]
         for param, outer in outers.items():
             for left, right, _ in _blocks(param, outer):
                 for piece in map(self.chains.value, (left, right)):
-                    if (
-                        piece not in self.staging.held
-                        and piece.op != "leaf"
-                        and piece not in preferred
-                    ):
+                    held = piece in self.staging.held or piece in preferred
+                    if piece.op != "leaf" and not held:
                         place = preferred[piece] = Place(("d_row", len(self.staging.widths)))
                         self.staging.widths[place.buffer] = piece.width
         return preferred
@@ -242,11 +234,8 @@ def postponed(program: Program, buffer: Buffer, widths: dict[Buffer, int]) -> Pr
     widths[spare] = widths[buffer]
     places = [p._replace(buffer=spare) if p.buffer == buffer else p for p in program.places]
     places += [Place(spare), Place(buffer)]
-    move = Group(
-        len(program.sizes), (("load", len(places) - 2),), (Store(0, len(places) - 1, False),)
-    )
-    code = program.code
-    code = code._replace(
-        loop=(*code.loop, Stage((), (move,))), places=len(places), sizes=code.sizes + 1
-    )
+    load, store = ("load", len(places) - 2), Store(0, len(places) - 1, False)
+    move = Group(len(program.sizes), (load,), (store,))
+    code, loop = program.code, (*program.code.loop, Stage((), (move,)))
+    code = code._replace(loop=loop, places=len(places), sizes=code.sizes + 1)
     return Program(code, tuple(places), program.matrices, (*program.sizes, widths[buffer]))

@@ -12,6 +12,9 @@ from tinygrad_rnn.autograd.trace.atoms import Atom, Atoms, Untraceable, cuts
 from tinygrad_rnn.kernels.pointwise.table import takes_power
 from tinygrad_rnn.kernels.sequence.program import Matrix as Block
 
+COMPARISONS = {"equal", "not_equal", "less", "less_equal", "greater", "greater_equal"}
+KEEPING = {"split", "reshape", "transpose"}  # ops that take booleans too
+
 
 class Row(NamedTuple):
     """A value for each item of the batch, (B, n): pieces side by side.
@@ -69,12 +72,18 @@ class Meanings:
     def result(self, name: str, inputs: Sequence[Any]) -> Any:
         """What the result of an op on meanings, numbers and other arguments stands for; a tuple
         for several results."""
+        numbers = [v for v in inputs[name == "where" :] if isinstance(v, Row)]
+        if name not in KEEPING and any(p.op in COMPARISONS for v in numbers for p in v.pieces):
+            raise Untraceable(f"{name} of booleans cannot be compiled; use where")
         if handler := getattr(self, f"_{name}", None):
             return handler(*inputs)
         if not self.is_pointwise(name):
             raise Untraceable(f"{name} is not among the ops that can be compiled")
         if all(isinstance(v, Outer) for v in inputs) and name == "add":
             return Outer(inputs[0].terms + inputs[1].terms)
+        if any(isinstance(v, Scalars) for v in inputs):
+            if all(isinstance(v, (Scalars, Row)) for v in inputs) and all(map(is_number, numbers)):
+                return Scalars(self._pointwise(name, [getattr(v, "row", v) for v in inputs]))
         if not all(isinstance(v, Row) for v in inputs):
             raise Untraceable(f"{name} of matrices cannot be compiled")
         if name == "power" and not (is_number(inputs[1]) and takes_power(value(inputs[1]))):
@@ -171,10 +180,10 @@ class Meanings:
             parts.append(ary._replace(pieces=tuple(part)))
         return tuple(parts)
 
-    def _concatenate(self, arrays: Sequence[Any], axis: int, _cuts: Any = None) -> Meaning:
+    def _concatenate(self, arrays: Sequence[Any], axis: int, cuts: Sequence[int]) -> Meaning:
         first = arrays[0]
-        if isinstance(first, Outer) and axis in (0, -2):
-            return Outer(tuple(_shifted(arrays)))
+        if any(isinstance(a, Outer) for a in arrays) and axis in (0, -2):
+            return Outer(tuple(_shifted(arrays, [0, *cuts])))
         if not all(isinstance(a, Row) for a in arrays) or axis not in (-1, 0 if flat(first) else 1):
             raise Untraceable("concatenate can be compiled on the last axis of rows")
         kinds = {(a.total, a.unit) for a in arrays if not is_number(a)}
@@ -183,7 +192,7 @@ class Meanings:
         return Row(tuple(p for a in arrays for p in a.pieces), *(kinds or {(False, False)}).pop())
 
     def _reshape(self, a: Any, shape: Any) -> Any:
-        axes = np.size(shape)
+        axes = len(shape) if isinstance(shape, (tuple, list)) else 1
         if isinstance(a, Scalars) and axes == 2:
             return a.row
         if isinstance(a, Row) and not flat(a) and a.width == 1 and axes == 1:
@@ -229,13 +238,10 @@ def _ends(sections: Any, width: int) -> list[int]:
     return [*(int(s) for s in sections), width]
 
 
-def _shifted(arrays: Sequence[Any]) -> Any:
-    """The terms of gradients of blocks of rows, one below another."""
-    start = 0
-    for a in arrays:
-        if not isinstance(a, Outer):
+def _shifted(arrays: Sequence[Any], starts: Sequence[int]) -> Any:
+    """The terms of gradients of blocks of rows, one below another; those of some may be 0."""
+    for a, start in zip(arrays, starts, strict=True):
+        if isinstance(a, Outer):
+            yield from ((left, right, start + i, j) for left, right, i, j in a.terms)
+        elif not (isinstance(a, Row) and is_number(a) and value(a) == 0.0):
             raise Untraceable("a matrix of which parts are used in other ways")
-        height = max(i + left.width for left, _, i, _ in a.terms)
-        for left, right, i, j in a.terms:
-            yield left, right, start + i, j
-        start += height

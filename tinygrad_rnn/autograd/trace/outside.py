@@ -22,31 +22,43 @@ def numbers_read(step: Any) -> list[Callable[[], Any]]:
     waiting, known = [step], list[Any]()
     while waiting:
         function = waiting.pop()
-        if not isinstance(function, FunctionType) or function in known:
+        if any(function is other for other in known):
             continue
         known.append(function)
+        waiting.append(getattr(function, "__wrapped__", None))
+        if not isinstance(function, FunctionType):
+            continue
         names = {i.argval for i in dis.get_instructions(function) if i.opname == "LOAD_GLOBAL"}
         outside = function.__globals__
         reads = [functools.partial(_content, held) for held in function.__closure__ or ()]
         reads += [functools.partial(outside.get, name) for name in names if name not in BUILTINS]
         for read in reads:
             value = read()
-            if isinstance(value, FunctionType) and not _ours(value):
-                waiting.append(value)
-            elif value is None or isinstance(value, NUMBERS):
+            if value is None or isinstance(value, NUMBERS):
                 found.append(functools.partial(_number, read))
-        waiting.append(getattr(function, "__wrapped__", None))
+            elif callable(value) and not _ours(value):
+                waiting.append(value)
     return found
 
 
-def _ours(function: FunctionType) -> bool:
+def check_outside(name: str, before: tuple[Any, ...], now: tuple[Any, ...]) -> None:
+    """Raise if a definition that runs again for derivatives of gradients would read others."""
+    if before != now:
+        raise RuntimeError(
+            f"{name}: expected the numbers that it reads from outside as they were in the forward "
+            f"pass, for it runs again, got {now}, not {before}; make them arguments"
+        )
+
+
+def _ours(function: Any) -> bool:
     """Whether the library itself has it: its numbers stay."""
-    return (function.__module__ or "").startswith("tinygrad_rnn.")
+    return (getattr(function, "__module__", None) or "").startswith("tinygrad_rnn.")
 
 
 def _number(read: Callable[[], Any]) -> Any:
+    """As text: 0.0 equals -0.0, and 1 is True."""
     value = read()
-    return value if isinstance(value, NUMBERS) else None
+    return repr(value) if isinstance(value, NUMBERS) else None
 
 
 def _content(held: Any) -> Any:

@@ -43,8 +43,7 @@ def _cuts(atom: Atom, columns: dict[Any, set[int]]) -> set[int]:
     while stack:
         a = stack.pop()
         if a.op == "product":
-            n, end = a.extra.n, a.extra.n_end
-            found |= {c - n for c in columns[_whole(a)] if n < c < end}
+            found |= {c - a.extra.n for c in columns[_whole(a)] if a.extra.n < c < a.extra.n_end}
             continue
         for arg in a.args:
             if arg.width == atom.width and arg not in seen:

@@ -195,11 +195,8 @@ def deeper(a: Link, b: Link) -> Link | None:
     follows = b.operand == a.operand._replace(column=a.operand.column + m.k_end - m.k)
     if (a.time, a.target) != (b.time, b.target) or not follows or not b.adds:
         return None
-    return (
-        a._replace(matrix=m._replace(k_end=n.k_end))
-        if n == n._replace(param=m.param, k=m.k_end, n=m.n, n_end=m.n_end, turned=m.turned)
-        else None
-    )
+    beyond = n == n._replace(param=m.param, k=m.k_end, n=m.n, n_end=m.n_end, turned=m.turned)
+    return a._replace(matrix=m._replace(k_end=n.k_end)) if beyond else None
 
 
 def wider(a: Link, b: Link) -> Link | None:
@@ -208,8 +205,5 @@ def wider(a: Link, b: Link) -> Link | None:
     follows = b.target == a.target._replace(column=a.target.column + m.n_end - m.n)
     if (a.time, a.operand, a.adds) != (b.time, b.operand, b.adds) or not follows:
         return None
-    return (
-        a._replace(matrix=m._replace(n_end=n.n_end))
-        if n == n._replace(param=m.param, k=m.k, k_end=m.k_end, n=m.n_end, turned=m.turned)
-        else None
-    )
+    beside = n == n._replace(param=m.param, k=m.k, k_end=m.k_end, n=m.n_end, turned=m.turned)
+    return a._replace(matrix=m._replace(n_end=n.n_end)) if beside else None

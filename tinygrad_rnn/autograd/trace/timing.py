@@ -8,6 +8,7 @@ steps at once.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 
 from tinygrad_rnn.autograd.trace.atoms import Atom
@@ -88,7 +89,4 @@ class Timing:
 
 def used(timing: Timing, roots: Sequence[Atom]) -> dict[Atom, int]:
     """How often each atom is read."""
-    counts: dict[Atom, int] = {}
-    for source in [*roots, *(s for a in timing.behind(roots) for s in timing.sources(a))]:
-        counts[source] = counts.get(source, 0) + 1
-    return counts
+    return Counter([*roots, *(s for a in timing.behind(roots) for s in timing.sources(a))])

@@ -7,17 +7,42 @@ The values themselves are Symbols: a step that looks at them is not compiled.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinygrad_rnn.autograd.gradient import grad
-from tinygrad_rnn.autograd.graph import Value, switched
+from tinygrad_rnn.autograd.graph import MODE, Value, switched
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.autograd.trace.atoms import Atoms, Untraceable
 from tinygrad_rnn.autograd.trace.meaning import Matrix, Meanings, Outer, Row, Scalars, flat
 from tinygrad_rnn.kernels.pointwise.table import POINTWISE
+
+
+class Batch(int):
+    """How many rows a step has: this may be handed on, but not looked at."""
+
+    def _looked(self, *others: Any) -> Any:
+        raise Untraceable("it looks at the size of the batch")
+
+
+for _name in """eq ne lt le gt ge hash bool int float add radd sub rsub mul rmul truediv rtruediv
+    floordiv rfloordiv mod rmod divmod rdivmod pow rpow neg abs""".split():
+    setattr(Batch, f"__{_name}__", Batch._looked)
+
+
+def _hidden(name: str) -> Any:
+    """An attribute that the library reads as it is, others as the watcher shows it."""
+
+    def read(value: Tensor) -> Any:
+        ours = sys._getframe(1).f_globals.get("__name__", "").startswith("tinygrad_rnn.")
+        watching = [o for o in MODE.get().observers if isinstance(o, Watcher)]
+        own = getattr(Tensor, name)
+        return watching[-1].shown(name, value) if watching and not ours else own.__get__(value)
+
+    return property(read)
 
 
 class Symbol(Tensor):
@@ -28,8 +53,15 @@ class Symbol(Tensor):
     def _looked(self, *args: Any, **kwargs: Any) -> Any:
         raise Untraceable("it looks at the values of a tensor")
 
-    numpy = item = tolist = backward = detach = _looked
+    numpy = item = tolist = backward = retain_grad = register_hook = _looked
     __bool__ = __float__ = __int__ = __index__ = __array__ = _looked
+    shape, ndim, size, __len__ = map(_hidden, ("shape", "ndim", "size", "__len__"))
+    requires_grad, is_leaf, grad = map(_hidden, ("requires_grad", "is_leaf", "grad"))
+
+    def detach(self) -> Tensor:
+        value = super().detach()
+        value.__class__ = Symbol
+        return value
 
 
 class Shapes(NamedTuple):
@@ -84,6 +116,17 @@ class Watcher:
             return self._number(value)
         return value
 
+    def shown(self, name: str, value: Tensor) -> Any:
+        """What a step may know of a value: widths, but neither how many rows there are nor whether
+        a gradient is wanted."""
+        shape, meaning = value._data.shape, self.meaning(value)
+        if name == "ndim":
+            return len(shape)
+        if name != "shape" or not isinstance(meaning, (Row, Matrix)):
+            raise Untraceable(f"it looks at the {name.strip('_')} of a tensor")
+        known = isinstance(meaning, Matrix) or flat(meaning)
+        return shape if known else (Batch(shape[0]), *shape[1:])
+
     def _number(self, array: np.ndarray) -> Row:
         if self.backward and array.ndim == 0:
             return self.meanings.number(float(array))
@@ -130,7 +173,7 @@ def traced(
     Raises:
         Untraceable: saying why it cannot be compiled.
     """
-    first, second = (_traced(step, shapes, np.dtype(dtype), pointwise, n) for n in (2, 3))
+    first, second = (_traced(step, shapes, np.dtype(dtype), pointwise, n) for n in (1, 3))
     if repr(first[:3]) != repr(second[:3]) or first.atoms.listing() != second.atoms.listing():
         raise Untraceable("what it computes depends on the size of the batch")
     return first
@@ -212,11 +255,6 @@ def _gradients(
 ) -> dict[Any, Any]:
     """The gradients of the inputs, as the recorded backward pass leaves them."""
     pairs = [(v, g) for v, g in zip(outputs, cotangents, strict=True) if v.requires_grad]
-    found = grad(
-        [v for v, _ in pairs],
-        list(inputs.values()),
-        [g for _, g in pairs],
-        create_graph=True,
-        allow_unused=True,
-    )
+    values, sent = [v for v, _ in pairs], [g for _, g in pairs]
+    found = grad(values, list(inputs.values()), sent, create_graph=True, allow_unused=True)
     return {key: d for key, d in zip(inputs, found, strict=True) if d is not None}
