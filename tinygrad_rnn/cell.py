@@ -25,7 +25,7 @@ from tinygrad_rnn.autograd.trace.outside import check_outside, numbers_read
 from tinygrad_rnn.autograd.trace.watch import Shapes, traced
 from tinygrad_rnn.kernels import choice
 from tinygrad_rnn.kernels.sequence.recurrence import Given, Recurrence, Saved
-from tinygrad_rnn.unused import narrowed
+from tinygrad_rnn.autograd.trace.unused import narrowed
 
 REMEMBERED = 64  # compiled forms of a cell
 Flags = tuple[bool, ...]

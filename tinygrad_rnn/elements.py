@@ -14,7 +14,7 @@ from tinygrad_rnn.autograd.trace.meaning import COMPARISONS, Row
 from tinygrad_rnn.autograd.trace.watch import Symbol, Watcher
 from tinygrad_rnn.kernels.elementwise.program import Program
 from tinygrad_rnn.kernels.pointwise.table import POINTWISE
-from tinygrad_rnn.unused import without
+from tinygrad_rnn.autograd.trace.unused import without
 
 Leaf = tuple[str, int]  # ("x", k), or ("g", k): a cotangent
 Shape = tuple[int, ...]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from tinygrad_rnn.autograd.trace.atoms import Atom
 from tinygrad_rnn.autograd.trace.chains import Chains
-from tinygrad_rnn.autograd.trace.meaning import Outer, Row
+from tinygrad_rnn.autograd.trace.meaning import Outer, Row, rows_of
 from tinygrad_rnn.autograd.trace.refining import refined
 from tinygrad_rnn.autograd.trace.staging import Staging
 from tinygrad_rnn.autograd.trace.watch import Traced
@@ -62,7 +62,7 @@ def lowered(traced: Traced, sizes: Sequence[int]) -> Cell:
 
 def _refined(traced: Traced) -> Traced:
     """The same, with sums over units cut as products are."""
-    behind = [row for m in traced.gradients.values() for row in _rows(m)]
+    behind = [row for m in traced.gradients.values() for row in rows_of(m)]
     rows = [traced.output, *traced.states, *behind]
     found = refined(traced.atoms, [p for row in rows for p in row.pieces])
 
@@ -107,7 +107,7 @@ class _Backward:
     def __init__(self, traced: Traced, chains: Chains, forward: _Forward) -> None:
         self.chains = chains
         found = traced.gradients
-        atoms = [p for m in found.values() for row in _rows(m) for p in row.pieces]
+        atoms = [p for m in found.values() for row in rows_of(m) for p in row.pieces]
         chains.rewrite(atoms)
         rows = {key: self._valued(m) for key, m in found.items() if isinstance(m, Row)}
         outers = {key[1]: m for key, m in found.items() if isinstance(m, Outer)}
@@ -118,7 +118,7 @@ class _Backward:
         self.staging = Staging(chains, dict(forward.staging.held), "d_state", carried)
         self.staging.widths |= self.widths
         preferred = self._mirrored(outers, forward)
-        lasting = [p for m in outers.values() for row in _rows(m) for p in row.pieces]
+        lasting = [p for m in outers.values() for row in rows_of(m) for p in row.pieces]
         lasting = [a for a in map(chains.value, lasting) if self.staging.timing.is_open(a)]
         self.program = self.staging.program(outputs, "d_row", "d_chain", preferred, lasting)
         self._keep_carried(len(traced.states))
@@ -204,14 +204,6 @@ class _Backward:
 
     def _place(self, atom: Atom) -> Place:
         return self.staging.held[atom] if atom in self.staging.held else at_leaf(atom)
-
-
-def _rows(meaning: Row | Outer) -> Iterator[Row]:
-    if isinstance(meaning, Row):
-        yield meaning
-    else:
-        for left, right, _, _ in meaning.terms:
-            yield from (left, right)
 
 
 def _blocks(

@@ -63,6 +63,13 @@ class Outer(NamedTuple):
 Meaning = Row | Turned | Scalars | Matrix | Outer
 
 
+def rows_of(gradient: Row | Outer) -> list[Row]:
+    """All rows that a gradient is made of."""
+    if isinstance(gradient, Row):
+        return [gradient]
+    return [row for left, right, _, _ in gradient.terms for row in (left, right)]
+
+
 class Meanings:
     """The algebra: op by op, what a result stands for."""
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from tinygrad_rnn.autograd.trace.atoms import Atom, Atoms, is_zero, reversed_order
-from tinygrad_rnn.autograd.trace.meaning import Outer, Row
+from tinygrad_rnn.autograd.trace.meaning import Outer, Row, rows_of
 from tinygrad_rnn.autograd.trace.watch import Traced
 
 Remains = dict[Atom, Atom | None]
@@ -56,7 +56,7 @@ def _without(traced: Traced, output: bool, states: set[int]) -> Traced:
         kind, index, _ = leaf.extra
         return bool(kind == "d_state" and index in states) or (kind == "d_out" and output)
 
-    rows = [r for m in traced.gradients.values() for r in _rows(m)]
+    rows = [r for m in traced.gradients.values() for r in rows_of(m)]
     left = without(traced.atoms, [p for r in rows for p in r.pieces], absent)
 
     def of(row: Row) -> Row | None:
@@ -74,9 +74,3 @@ def _without(traced: Traced, output: bool, states: set[int]) -> Traced:
         if terms:
             gradients[key] = Outer(terms)
     return traced._replace(gradients=gradients)
-
-
-def _rows(meaning: Row | Outer) -> list[Row]:
-    if isinstance(meaning, Row):
-        return [meaning]
-    return [row for left, right, _, _ in meaning.terms for row in (left, right)]
