@@ -4,10 +4,11 @@
 
 Between the markers of docs/zoo/NAME.md come rows for every zoo/results/NAME-*.json, each the
 result.json of a run; between those of docs/performance.md, what the benchmark NAME last printed
-into benchmarks/results/NAME.txt.
+into benchmarks/results/NAME.txt. docs/claims.md is written by claims.py.
 """
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -21,11 +22,15 @@ Rows = list[list[str]]
 
 def char_lm(runs: list[Any]) -> Rows:
     losses = ["unigrams", "bigrams", "validation"]
-    rows = [["text", "seed", *losses, "minutes", "characters/s", "command"]]
+    heads = ["text", "seed", "cell", "parameters", *losses, "bits/char", "minutes", "characters/s"]
+    rows = [[*heads, "command"]]
     for run in runs:
-        found = (f"{run['nats per character'][name]:.4f}" for name in losses)
-        minutes, rate = f"{run['minutes of training']:.1f}", f"{run['characters per second']:,.0f}"
-        rows.append([*name_and_seed(run), *found, minutes, rate, f"`{run['command']}`"])
+        recipe, nats = run["recipe"], run["nats per character"]
+        shape = f"{recipe['layers']} × {recipe['hidden']} {recipe['cell']}"
+        found = [f"{nats[name]:.4f}" for name in losses]
+        found += [f"{nats['validation'] / math.log(2):.4f}", f"{run['minutes of training']:.1f}"]
+        found += [f"{run['characters per second']:,.0f}", f"`{run['command']}`"]
+        rows.append([*name_and_seed(run), shape, f"{run['parameters']:,}", *found])
     return rows
 
 
@@ -94,6 +99,53 @@ def word_lm(runs: list[Any]) -> Rows:
     return rows
 
 
+def compare_lm(runs: list[Any]) -> Rows:
+    """A model to a line: means of the seeds, and the least and the most perplexity."""
+    heads = ["text", "model", "units", "parameters", "MB", "rate", "perplexity", "of the seeds"]
+    rows = [[*heads, "at other rates", "bits/character", "tokens per CPU second", "minutes"]]
+    for run in runs:
+        for line in run["models"]:
+            cells = [f"{line['hidden'] or ''}", f"{line['parameters']:,}"]
+            cells += [f"{line['bytes'] / 1e6:.2f}", f"{line['lr'] or ''}"]
+            cells += [f"{line['perplexity']:.2f}"]
+            ends = (f"{line[f'{n} perplexity']:.2f}" for n in ("least", "most"))
+            cells += [" to ".join(ends) if line["hidden"] else ""]
+            others = [row for row in run["other rates"] if row["model"] == line["model"]]
+            tried = (f"{row['lr']}: {row[run['judged by']]['perplexity']:.2f}" for row in others)
+            cells += [", ".join(tried), f"{line['bits per character']:.3f}"]
+            cells += [f"{line['tokens per CPU second']:,.0f}", f"{line['seconds'] / 60:.2f}"]
+            name = f"{run['text']['name']}, {run['recipe']['unit']}s"
+            rows.append([name, line["model"], *cells])
+    return rows
+
+
+def compare_lm_rates(runs: list[Any]) -> Rows:
+    """Every rate that a network has tried, one seed each."""
+    rows = [["text", "network", "rate", "perplexity", "seed", "command"]]
+    for run in runs:
+        tried = sorted(run["runs"] + run["other rates"], key=lambda row: row["lr"])
+        for row in sorted(tried, key=lambda row: str(row["model"])):
+            cells = [row["model"], f"{row['lr']}", f"{row[run['judged by']]['perplexity']:.2f}"]
+            name, seed = name_and_seed(run)
+            rows.append([name, *cells, seed, f"`{run['command']}`"])
+    return rows
+
+
+def compare_lm_runs(runs: list[Any]) -> Rows:
+    """What the lines of `compare_lm` come from."""
+    heads = ["text", "judged by", "tokens", "of", "characters", "to predict", "T", "epochs"]
+    rows = [[*heads, "threads", "minutes", "seeds", "command"]]
+    for run in runs:
+        text, recipe, part = run["text"], run["recipe"], run["judged by"]
+        sizes = [text["tokens"][part], text["tokens"]["train"], text["characters"]["train"]]
+        sizes += [text["vocabulary"], recipe["length"], recipe["epochs"], run["threads"]]
+        seeds = f"{recipe['seed']} to {recipe['seed'] + recipe['seeds'] - 1}"
+        cells = [*(f"{n:,}" for n in sizes), f"{run['minutes']:.1f}", seeds]
+        name = f"{text['name']}, {recipe['unit']}s"
+        rows.append([name, part, *cells, f"`{run['command']}`"])
+    return rows
+
+
 def generate(runs: list[Any]) -> Rows:
     """How much is new of what each model wrote and, under each text, of what people wrote."""
     orders = [row["n"] for row in runs[0]["new"]]
@@ -105,6 +157,42 @@ def generate(runs: list[Any]) -> Rows:
         if after is None or after["text"] != run["text"]:
             held = [f"{100 * row['held']:.1f} %" for row in run["new"]]
             rows.append([name, "people (validation part)", "", *held, "", ""])
+    return rows
+
+
+def score(runs: list[Any]) -> Rows:
+    """The lecture's sentences and every figure of merit, the models side by side."""
+    models = list(dict.fromkeys(kind(row) for run in runs for row in run["figures"]))
+    rows = [["text", "task", "sentence or figure of merit", "cases", *models]]
+    for run in runs:
+        found: dict[tuple[str, ...], dict[str, str]] = {}
+        for row in run["said"]:
+            cell = f"{row['log P']:.2f}" if "log P" in row else "refused"
+            cell += f" (not known: {', '.join(row['unknown'])})" if row["unknown"] else ""
+            found.setdefault(("log P", row["said"], ""), {})[kind(row)] = cell
+        for row in run["figures"]:
+            for name, (value, error) in row["figures"].items():
+                line = found.setdefault((row["task"], name, str(row["cases"])), {})
+                line[kind(row)] = f"{value:.3f} ± {error:.3f}"
+        for key, line in found.items():
+            rows.append([run["text"]["name"], *key, *(line.get(model, "") for model in models)])
+    return rows
+
+
+def kind(row: Any) -> str:
+    """A model's name without how long it was trained."""
+    return re.sub(r", (epoch|update) \d+( of \d+)?", "", row["model"])
+
+
+def score_runs(runs: list[Any]) -> Rows:
+    """What the lines of `score` come from."""
+    heads = ["text", "seed", "lines held out", "of them tried", "models", "minutes"]
+    rows = [[*heads, "machine", "command"]]
+    for run in runs:
+        cells = [f"{count:,}" for count in run["text"]["held out"].values()]
+        cells += ["; ".join(dict.fromkeys(row["model"] for row in run["figures"]))]
+        cells += [f"{run['minutes']:.1f}", run["machine"], f"`{run['command']}`"]
+        rows.append([*name_and_seed(run), *cells])
     return rows
 
 
@@ -123,10 +211,15 @@ def vanishing_gradients(runs: list[Any]) -> Rows:
 
 TABLES: dict[str, Callable[[list[Any]], Rows]] = {
     "char_lm": char_lm,
+    "compare_lm": compare_lm,
+    "compare_lm_rates": compare_lm_rates,
+    "compare_lm_runs": compare_lm_runs,
     "generate": generate,
     "ngram_lm": ngram_lm,
     "ngram_lm_runs": ngram_lm_runs,
     "fixed_window_lm": fixed_window_lm,
+    "score": score,
+    "score_runs": score_runs,
     "vanishing_gradients": vanishing_gradients,
     "word_lm": word_lm,
 }
@@ -151,6 +244,9 @@ def rewritten(page: str) -> str:
 
 
 if __name__ == "__main__":
+    from claims import main  # beside this file
+
+    main()
     for path in sorted((ROOT / "docs").rglob("*.md")):
         text = path.read_text(encoding="utf-8")
         if rewritten(text) != text:

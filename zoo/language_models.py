@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
@@ -19,6 +20,7 @@ import tinygrad_rnn as tg
 from tinygrad_rnn import nn
 from zoo.datasets import Ids
 from zoo.recurrent_stack import STEPS
+from zoo.window_layer import Window
 
 State = Any  # a part for each layer, a tensor (1, B, H) or a tuple of them; None stands for zeros
 EOS, UNKNOWN = 0, 1  # of `word_ids`
@@ -78,7 +80,8 @@ class WordLM(nn.Module):
         stack: list[Any] = []
         for k in range(r.layers):
             stack.append(kind(between if k else below, rng=rng))
-            stack.append(nn.Recurrent(CELLS[r.cell], width, r.hidden, rng=rng, **options))
+            layer: Any = Window if r.cell == "window" else partial(nn.Recurrent, CELLS[r.cell])
+            stack.append(layer(width, r.hidden, rng=rng, **options))
             width = stack[-1].output_size
         if r.tied and width != r.embedding:
             stack.append(nn.Linear(width, r.embedding, bias=False, rng=rng))

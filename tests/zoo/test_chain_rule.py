@@ -1,5 +1,6 @@
 """The gradient of a repeated weight is the sum over its appearances, and hand = engine."""
 
+import json
 import os
 import re
 import subprocess
@@ -230,6 +231,17 @@ def test_help_tells_the_rule_and_the_options(capsys):
     out = capsys.readouterr().out
     for part in ("∂f/∂x dx/dt", "python -m zoo.lab.chain_rule", "--picture FILE.png", "Werbos"):
         assert part in out
+
+
+def test_all_differences_are_kept_where_they_are_wanted(tmp_path, capsys):
+    found = chain_rule.main(["--steps", "5", "--out", str(tmp_path / "kept")])
+    stored = json.loads((tmp_path / "kept/result.json").read_text(encoding="utf-8"))
+    assert stored["differences"] == found.apart and stored["recipe"] == {"steps": 5, "seed": 0}
+    assert stored["command"] == "python -m zoo.lab.chain_rule --steps 5 --out kept"
+    with pytest.raises(SystemExit) as end:
+        chain_rule.main(["--out", str(tmp_path / "kept")])
+    assert end.value.code == 2
+    assert "kept: expected a folder without files *.json*, it has some" in capsys.readouterr().err
 
 
 def run(command, **environment):

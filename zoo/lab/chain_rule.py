@@ -2,6 +2,7 @@
 
     python -m zoo.lab.chain_rule
     python -m zoo.lab.chain_rule --steps 12 --seed 3 --dot network.dot --picture network.png
+    python -m zoo.lab.chain_rule --out runs/chain_rule       # also write result.json there
 
 (a) d/dt f(x(t), y(t)) = ∂f/∂x dx/dt + ∂f/∂y dy/dt, number by number.
 
@@ -40,7 +41,8 @@ from typing import NamedTuple
 import numpy as np
 
 import tinygrad_rnn as tg
-from zoo.arguments import a_seed, between, png
+from zoo.arguments import a_seed, between, png, typed
+from zoo.runs import new_folder, write_result
 
 INPUTS, HIDDEN, CLASSES = 3, 2, 4  # I, H, V
 TOLERANCE = 1e-12  # of each |hand - engine|
@@ -317,7 +319,10 @@ def parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, argparse.Argu
     add("--seed", type=a_seed, default=0, help="of weights and data (%(default)s)")
     add("--dot", type=Path, metavar="FILE", help="write the graph of (b)'s mean loss as DOT text")
     add("--picture", type=png, metavar="FILE.png", help="draw that graph (needs matplotlib)")
-    return parser.parse_args(argv), parser
+    add("--out", type=Path, metavar="DIR", help="write all differences to DIR/result.json")
+    args = parser.parse_args(argv)
+    args.command = typed("zoo.lab.chain_rule", argv)
+    return args, parser
 
 
 def write_graph(text: str, args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
@@ -336,6 +341,17 @@ def write_graph(text: str, args: argparse.Namespace, parser: argparse.ArgumentPa
         )
     for path in filter(None, (args.dot, args.picture)):
         print(f"wrote {path}")
+
+
+def keep(apart: Differences, args: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Write result.json to a new folder, or end the program with what is in the way."""
+    try:
+        folder = new_folder(args.out, "", "*.json*")
+        folder.mkdir(parents=True, exist_ok=True)
+        recipe = {"steps": args.steps, "seed": args.seed}
+        write_result(folder, command=args.command, recipe=recipe, differences=apart)
+    except (OSError, ValueError) as error:
+        parser.error(f"argument --out: {error}")
 
 
 def check(apart: Differences) -> None:
@@ -379,6 +395,8 @@ def main(argv: Sequence[str] | None = None) -> Metrics:
     roads_apart = zip(Roads._fields, roads, hand, strict=True)
     apart["roads"] = {name: abs(a - b) for name, a, b in roads_apart}
     apart["appearances"] = {"W_hh": float(np.abs(parts.sum(axis=0) - shared).max())}
+    if args.out:
+        keep(apart, args, parser)
     check(apart)
     return Metrics(roads, parts, shared, apart)
 
