@@ -45,15 +45,19 @@ def last_part(run: Any) -> str:
 
 def ngram_lm(runs: list[Any]) -> Rows:
     """Perplexity on the last part of each text, a column for each n, and the memory."""
-    orders = runs[0]["recipe"]["orders"]
+    orders = sorted({n for run in runs for n in run["recipe"]["orders"]})
     rows = [["text", "method", *(f"n = {n}" for n in orders)]]
     for run in runs:
         name, part = f"{run['text']['name']}, {run['recipe']['unit']}s", last_part(run)
         found = {(row["method"], row["n"]): row for row in run["perplexities"]}
         for method in run["recipe"]["methods"]:
-            cells = (found[method, n][part] for n in orders)
-            rows.append([name, method, *("∞" if p is None else f"{p:.2f}" for p in cells)])
-        memory = (f"{found['kneser-ney', n]['bytes'] / 1e6:.2f} MB" for n in orders)
+            lines = [found.get((method, n)) for n in orders]
+            values = (line and (math.inf if line[part] is None else line[part]) for line in lines)
+            rows.append(
+                [name, method, *(f"{v:.2f}".replace("inf", "∞") if v else "" for v in values)]
+            )
+        lines = [found.get(("kneser-ney", n)) for n in orders]
+        memory = (f"{line['bytes'] / 1e6:.2f} MB" if line else "" for line in lines)
         rows.append([name, "memory of kneser-ney", *memory])
     return rows
 
@@ -148,15 +152,19 @@ def compare_lm_runs(runs: list[Any]) -> Rows:
 
 def generate(runs: list[Any]) -> Rows:
     """How much is new of what each model wrote and, under each text, of what people wrote."""
-    orders = [row["n"] for row in runs[0]["new"]]
+    orders = sorted({row["n"] for run in runs for row in run["new"]})
     rows = [["text", "who writes", "words", *(f"n = {n}" for n in orders), "seed", "command"]]
     for run, after in zip(runs, [*runs[1:], None], strict=True):
         name, words = run["text"]["name"], f"{run['new'][0]['n-grams']:,}"
-        shares = [f"{100 * row['written']:.1f} %" for row in run["new"]]
-        rows.append([name, run["model"], words, *shares, str(run["seed"]), f"`{run['command']}`"])
+        found = {row["n"]: row for row in run["new"]}
+
+        def shares(who: str, found: dict[int, Any] = found) -> list[str]:
+            return [f"{100 * found[n][who]:.1f} %" if n in found else "" for n in orders]
+
+        seed, command = str(run["seed"]), f"`{run['command']}`"
+        rows.append([name, run["model"], words, *shares("written"), seed, command])
         if after is None or after["text"] != run["text"]:
-            held = [f"{100 * row['held']:.1f} %" for row in run["new"]]
-            rows.append([name, "people (validation part)", "", *held, "", ""])
+            rows.append([name, "people (validation part)", "", *shares("held"), "", ""])
     return rows
 
 
