@@ -13,6 +13,8 @@ ROOT = Path(__file__).resolve().parent
 OLDEST = (3, 11)
 
 
+PYTEST = ["-m", "pytest", "-n", "auto", "--dist", "loadfile"]  # a process for each core
+
 # Each task returns the extras it needs and the commands it runs, as arguments of the venv's Python.
 
 
@@ -22,8 +24,8 @@ def main(args):
 
 
 def test(args):
-    """run the test suite; ARGS go to pytest (-x, -k NAME, a file)"""
-    return "test", [["-m", "pytest", *args]]
+    """run the test suite; ARGS go to pytest (-x, -k NAME, a file, -n 0 for one process)"""
+    return "test", [[*PYTEST, *args]]
 
 
 def slow(args):
@@ -33,7 +35,7 @@ def slow(args):
 
 def parity(args):
     """run the comparisons with torch and ONNX, which are installed for them"""
-    return "test,parity", [["-m", "pytest", "-m", "parity", *args]]
+    return "test,parity", [[*PYTEST, "-m", "parity", *args]]
 
 
 def check(args):
