@@ -13,7 +13,6 @@ import tinygrad_rnn as tg
 from tests.nn.sequences import (
     EXAMPLES,
     LAYERS,
-    TOLERANCE,
     flat,
     identical,
     made,
@@ -201,33 +200,20 @@ def test_gradients_are_those_of_the_definition(run):
     given = {"lengths": drawn_lengths(run), "reset": drawn_resets(run)}
     shown = {"return_states": True, "return_gates": True}
 
-    def gradients(factors=None, nudge=0.0):
-        signs = np.random.default_rng(3)
-        arrays = (a * (1 + nudge * signs.choice((-1, 1), a.shape)) for a in (run.x, *run.state))
-        leaves = [tg.Tensor(a.astype(run.x.dtype), requires_grad=True) for a in arrays]
+    def gradients(run, factors=None):
+        leaves = [tg.Tensor(a, requires_grad=True) for a in (run.x, *run.state)]
         groups = call(run, leaves[0], leaves[1:], **given, **shown)
         results = [groups[0], *(v for g in groups[1:] for v in g)]
         factors = run.factors(results) if factors is None else factors
         leaves += [p for n, p in run.layer.named_parameters() if n not in ("h_0", "c_0")]
         return factors, results, tg.grad(results, leaves, factors)
 
-    factors, results, found = gradients()
+    factors, results, found = gradients(run)
     with tg.definitions():
-        expected = gradients(factors)[1:]
-        nudged = gradients(factors, nudge=np.finfo(run.x.dtype).eps)[1:]
-    near(run, results, expected[0], nudged[0])
-    near(run, found, expected[1], nudged[1], 1e-3 if run.x.dtype == np.float32 else 1e-10, 2e-5)
-
-
-def near(run, found, expected, nudged, rtol=None, atol=None):
-    """Equal, but for what rounding can do: some times what it does in an input's last digit, which
-    is much where LayerNorm divides by next to nothing."""
-    base = TOLERANCE[run.x.dtype.name]
-    rtol, atol = rtol or base["rtol"], atol or base["atol"]
-    for f, e, n in zip(flat(found), flat(expected), flat(nudged), strict=True):
-        assert f.shape == e.shape and f.dtype == e.dtype
-        moved = 8 * np.abs(n - e).max(initial=0.0)
-        np.testing.assert_allclose(f, e, rtol=rtol, atol=atol + moved)
+        _, expected, others = gradients(run, factors)
+        _, nudged, moved = gradients(run.nudged(), factors)
+    run.same(results, expected, nudged)
+    run.same(found, others, moved, rtol=1e-3 if run.x.dtype == np.float32 else 1e-10, atol=2e-5)
 
 
 @ALL
