@@ -22,10 +22,10 @@ from tinygrad_rnn.autograd.ops.elementwise import not_equal, where
 from tinygrad_rnn.autograd.trace.atoms import Untraceable
 from tinygrad_rnn.autograd.trace.lowering import lowered
 from tinygrad_rnn.autograd.trace.outside import check_outside, numbers_read
+from tinygrad_rnn.autograd.trace.unused import narrowed
 from tinygrad_rnn.autograd.trace.watch import Shapes, traced
 from tinygrad_rnn.kernels import choice
 from tinygrad_rnn.kernels.sequence.recurrence import Given, Recurrence, Saved
-from tinygrad_rnn.autograd.trace.unused import narrowed
 
 REMEMBERED = 64  # compiled forms of a cell
 Flags = tuple[bool, ...]

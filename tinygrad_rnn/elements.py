@@ -11,10 +11,10 @@ from tinygrad_rnn.autograd.gradient import grad
 from tinygrad_rnn.autograd.graph import MODE, Value, switched
 from tinygrad_rnn.autograd.trace.atoms import Atom, Atoms, Untraceable, reversed_order
 from tinygrad_rnn.autograd.trace.meaning import COMPARISONS, Row
+from tinygrad_rnn.autograd.trace.unused import without
 from tinygrad_rnn.autograd.trace.watch import Symbol, Watcher
 from tinygrad_rnn.kernels.elementwise.program import Program
 from tinygrad_rnn.kernels.pointwise.table import POINTWISE
-from tinygrad_rnn.autograd.trace.unused import without
 
 Leaf = tuple[str, int]  # ("x", k), or ("g", k): a cotangent
 Shape = tuple[int, ...]

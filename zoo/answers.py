@@ -86,6 +86,13 @@ def aligned(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
+def table(rows: Sequence[Row]) -> str:
+    """The figures of one task."""
+    head = [f"{rows[0]['task']}, {rows[0]['cases']} cases", *rows[0]["figures"]]
+    cells = ([f"{v:.3f} ± {e:.3f}" for v, e in row["figures"].values()] for row in rows)
+    return aligned(head, [[row["model"], *line] for row, line in zip(rows, cells, strict=True)])
+
+
 def answers(rows: Sequence[Row]) -> str:
     """What was asked for, each sentence above what the models say of it."""
     kind, lines = next(iter(rows[0])), []

@@ -5,6 +5,7 @@ import math
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 
@@ -31,6 +32,14 @@ def between(kind: type[int] | type[float], low: float, high: float) -> Callable[
 
 
 a_seed = between(int, 0, 2**32 - 1)
+ABOUT_RESUME = "go on from the newest checkpoint of --data, or that in --out"
+
+
+def a_name(text: str) -> str:
+    """Takes names and paths, but not the "" that an unset variable of a shell leaves."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a name or a path, got ''; leave it out")
+    return text
 
 
 def png(text: str) -> Path:
@@ -41,8 +50,13 @@ def png(text: str) -> Path:
 
 
 def png_in_folder(text: str) -> Path:
-    """Takes names of pictures in folders that exist."""
+    """Takes names of pictures in folders that exist, if there is what draws them."""
     path = png(text)
+    if find_spec("matplotlib") is None:
+        raise argparse.ArgumentTypeError(
+            "expected the package matplotlib, got no such package; pip install it, or leave this "
+            "option out"
+        )
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(f"expected a name in an existing folder, got {path}")
     return path
@@ -67,9 +81,9 @@ def training_parser(
     )
     add, mode = parser.add_argument, parser.add_mutually_exclusive_group()
     whole, real = between(int, 1, 10**9), between(float, 1e-9, 1e9)
-    add("--data", metavar="NAME", help=data)
+    add("--data", type=a_name, metavar="NAME", help=data)
     add("--out", type=Path, metavar="DIR", help=f"its folder (default: runs/{name}-NAME, -2, ...)")
-    mode.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    mode.add_argument("--resume", action="store_true", help=ABOUT_RESUME)
     mode.add_argument("--sample", type=whole, metavar="N", help=f"only write N {unit} from it")
     heat = f"of the text (default: {temperature})"
     add("--temperature", type=real, metavar="X", default=temperature, help=heat)

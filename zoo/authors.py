@@ -55,6 +55,9 @@ def text_of(author: str) -> str:
 def parts_of(authors: Sequence[str]) -> dict[str, Part]:
     """The first 90 % and the rest of what each has written, as much of all as of the shortest."""
     texts = {author: text_of(author).split("\n") for author in authors}
+    if len(texts) < max(2, len(authors)):
+        got = " ".join(authors)
+        raise DataError(f"--authors: expected two or more, each once, got {got}; name others")
     shortest = min(sum(len(line.split()) for line in lines) for lines in texts.values())
     if shortest < 2:
         raise DataError("--authors: expected texts of two words or more; choose longer ones")

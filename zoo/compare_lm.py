@@ -42,7 +42,7 @@ from typing import Any
 import tinygrad_rnn as tg
 from tinygrad_rnn import saving
 from zoo import compared, runs, training, word_runs
-from zoo.arguments import between, png_in_folder, typed
+from zoo.arguments import a_name, between, png_in_folder, typed
 from zoo.compared import COUNTING, MODELS, Recipe, Row, Study
 from zoo.compared_report import draw, summarised, table
 from zoo.corpora import ABOUT_DATA
@@ -102,13 +102,19 @@ def compare(found: Comparison, study: Study, folder: Path, interrupt: Interrupt)
         if seed is None:
             row = compared.counted(study)
         else:
-            rate = rate or compared.best_rate(found.results, name) or 0.0
+            trial, rate = rate, rate or compared.best_rate(found.results, name) or 0.0
             place = folder / f"{name}-{seed}-{rate:g}"
             run = compared.network(study, name, seed, rate, found.command, place)
             found.present = run, place
             sizes = f"{run.recipe.hidden} units, {run.model.size:,} parameters"
             print(f"seed {seed}, rate {rate:g}: {sizes}, {run.recipe.epochs} epochs", flush=True)
-            row = compared.trained(study, name, run, place, interrupt)
+            try:
+                row = compared.trained(study, name, run, place, interrupt)
+            except runs.Diverged as error:
+                if trial is None or compared.last_hope(found.results, name, trial, study.recipe):
+                    raise
+                print(f"{name} at rate {rate:g}: {str(error).split(';')[0]}", flush=True)
+                row = {"model": name, "seed": seed, "lr": rate, "seconds": run.seconds}
         runs.log(folder, **row)
         found.results.append(row)
         found.present = None
@@ -125,7 +131,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawTextHelpFormatter,
     )
     add = parser.add_argument
-    add("--data", metavar="NAME", help=ABOUT_DATA)
+    add("--data", type=a_name, metavar="NAME", help=ABOUT_DATA)
     add("--out", type=Path, metavar="DIR", help=f"its folder (default: runs/{NAME}-NAME, -2, ...)")
     add("--resume", action="store_true", help="go on: what is done is not done again")
     add("--figure", type=png_in_folder, metavar="PNG", help="draw the comparison")
@@ -162,7 +168,7 @@ def report(found: Comparison, study: Study, folder: Path) -> Row:
     for name in found.recipe.models:
         best[name] = compared.best_rate(rows, name)
     kept = [row for row in rows if row["lr"] == best[row["model"]]]
-    others = [row for row in rows if row["lr"] != best[row["model"]]]
+    others = [row for row in rows if row["lr"] != best[row["model"]] and part in row]
     whole: Row = {"command": found.command, "recipe": asdict(found.recipe), "text": study.text}
     whole |= {"threads": tg.get_num_threads(), "judged by": part}
     whole |= {"models": summarised(kept, part), "runs": kept}
@@ -173,8 +179,8 @@ def report(found: Comparison, study: Study, folder: Path) -> Row:
 
 def run_script(options: argparse.Namespace) -> Row:
     find = runs.last_folder if options.resume else runs.new_folder
-    data = Path(options.data or "pydoc").stem
-    folder = find(options.out, f"{NAME}-{data}", "checkpoint*.safetensors")
+    mark = f"{NAME}-{Path(options.data or 'pydoc').stem}", "checkpoint*.safetensors"
+    folder = find(options.out, *mark)
     found, study = prepare(options, folder)
     recipe = found.recipe
     for name in recipe.models:
@@ -182,7 +188,8 @@ def run_script(options: argparse.Namespace) -> Row:
             compared.fitted(study, name)  # or it is told now
     if options.threads:
         tg.set_num_threads(options.threads)
-    folder.mkdir(parents=True, exist_ok=True)
+    if not options.resume:
+        folder = runs.made_folder(options.out, *mark)
     runs.log(folder, command=options.command, recipe=asdict(recipe), text=study.text)
     save(found, folder)
     with training.stopping(found, folder, lambda: save(found, folder)) as interrupt:

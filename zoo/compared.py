@@ -237,11 +237,18 @@ def spent(study: Study, seconds: float) -> Row:
 
 
 def best_rate(rows: Sequence[Row], name: str) -> float | None:
-    """The rate with which a network's first seed came to the lowest validation loss."""
-    mine = [row for row in rows if row["model"] == name]
+    """The rate with which a network's first seed came to the lowest validation loss; a row without
+    one has diverged."""
+    mine = [row for row in rows if row["model"] == name and "validation" in row]
     first = [row for row in mine if row["seed"] == mine[0]["seed"]]
     found: float | None = min(first, key=lambda row: float(row["validation"]["nats"]))["lr"]
     return found
+
+
+def last_hope(rows: Sequence[Row], name: str, rate: float, recipe: Recipe) -> bool:
+    """Whether this is the last rate that is tried, and the network has diverged at all others."""
+    learnt = any(row["model"] == name and "validation" in row for row in rows)
+    return rate == recipe.lr[-1] and not learnt
 
 
 def state_bytes(model: WordLM, ids: Ids) -> list[int]:

@@ -41,7 +41,7 @@ from tqdm import tqdm
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn, optim, saving
 from zoo import ngrams
-from zoo.arguments import between, png, typed
+from zoo.arguments import ABOUT_RESUME, a_name, between, png_in_folder, typed
 from zoo.corpora import ABOUT_DATA, load_parts
 from zoo.counts import count
 from zoo.datasets import Ids
@@ -369,18 +369,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add, mode = parser.add_argument, parser.add_mutually_exclusive_group()
     whole, real = between(int, 1, 10**6), between(float, 1e-9, 1e9)
-    add("--data", metavar="NAME", help=ABOUT_DATA)
+    add("--data", type=a_name, metavar="NAME", help=ABOUT_DATA)
     add("--out", type=Path, metavar="DIR", help=f"its folder (default: runs/{NAME}-NAME, -2, ...)")
-    mode.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
+    mode.add_argument("--resume", action="store_true", help=ABOUT_RESUME)
     mode.add_argument("--sample", type=whole, metavar="N", help="only write N tokens from it")
     add("--temperature", type=real, metavar="X", default=1.0, help="of the text (default: 1)")
     add("--prompt", metavar="TEXT", default="", help="what the text goes on from (default: <s>)")
-    add("--curve", type=png, metavar="PNG", help="draw the perplexities")
+    add("--curve", type=png_in_folder, metavar="PNG", help="draw the perplexities")
     kinds = {"dropout": between(float, 0, 0.99), "windows": between(int, 1, 64)}
     add_options(parser, Recipe, RECIPES, kinds, {"unit": UNITS})
     options = parser.parse_args(argv)
-    if options.curve and not options.curve.parent.is_dir():
-        parser.error(f"--curve: expected a name in an existing folder, got {options.curve}")
     options.command = typed(f"zoo.{NAME}", argv)
     options.windows = options.windows and once(options.windows)
     options.recipe = given(options, Recipe())
@@ -418,7 +416,9 @@ def opening(options: argparse.Namespace, run: Run) -> Ids:
 def run_training(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     run, parts = prepare(options, folder)
     prompt = opening(options, run)
-    folder.mkdir(parents=True, exist_ok=True)
+    if not options.resume:
+        folder = folder_of(options, NAME, "pydoc", make=True)
+        save(run, folder)
     log(
         folder,
         command=options.command,
@@ -426,8 +426,6 @@ def run_training(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         window=run.window,
         update=run.update,
     )
-    if not options.resume:
-        save(run, folder)
     with Interrupt() as interrupt:
         try:
             sweep(run, parts, folder, interrupt)

@@ -35,7 +35,7 @@ import numpy as np
 from tqdm import tqdm
 
 from zoo import runs, trained
-from zoo.arguments import a_seed, between, typed
+from zoo.arguments import a_name, a_seed, between, typed
 from zoo.predictors import drawn, opening
 from zoo.tokens import Tokens
 
@@ -92,7 +92,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add, whole = parser.add_argument, between(int, 1, 10**7)
     add("model", type=Path, metavar="FOLDER", help="of a trained model, for example runs/char_lm-x")
-    add("--data", metavar="NAME", help="where its text is, if it was a file and has moved")
+    moved = "where its text is, if it was a file and has moved"
+    add("--data", type=a_name, metavar="NAME", help=moved)
     about = f"tokens (default: {LENGTHS['word']} words or {LENGTHS['character']} characters)"
     add("--length", type=whole, metavar="N", help=about)
     add("--prompt", metavar="TEXT", default="", help="what the text goes on from")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 
 from zoo import trained
@@ -58,3 +59,12 @@ def study(folders: Sequence[Path], data: str | None) -> Study:
     good = (s for s in dict.fromkeys(lines) if len(s.split()) in WORDS and s not in seen)
     sentences = [s for s in good if len(set(s.split())) > 1]
     return Study(first.data, first.digest, {"unigrams": unigrams} | models, lines, sentences)
+
+
+def again(sentences: Sequence[str], count: int) -> list[str]:
+    """So many sentences, from the first on again if they are too few.
+
+    >>> again(["a", "b"], 3)
+    ['a', 'b', 'a']
+    """
+    return list(islice(cycle(sentences), count))

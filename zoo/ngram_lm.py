@@ -41,13 +41,13 @@ import numpy as np
 from tqdm import tqdm
 
 from zoo import ngrams
-from zoo.arguments import between, png, typed
+from zoo.arguments import a_name, between, png_in_folder, typed
 from zoo.corpora import ABOUT_DATA, load_parts
 from zoo.counts import Order, count
 from zoo.datasets import Ids
 from zoo.interrupt import Interrupt
 from zoo.recipes import add_options, given, once, shown
-from zoo.runs import log, new_folder, write_result
+from zoo.runs import ending_well, log, made_folder, new_folder, write_result
 from zoo.tokens import UNITS, Tokens
 
 LONGEST = 7
@@ -202,17 +202,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "python -m zoo.ngram_lm", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     add = parser.add_argument
-    add("--data", metavar="NAME", default="pydoc", help=ABOUT_DATA)
+    add("--data", type=a_name, metavar="NAME", default="pydoc", help=ABOUT_DATA)
     add("--out", type=Path, metavar="DIR", help="its folder (default: runs/ngram_lm-NAME, -2, ...)")
-    add("--curve", type=png, metavar="PNG", help="draw perplexity and memory against n")
+    add("--curve", type=png_in_folder, metavar="PNG", help="draw perplexity and memory against n")
     about = "tokens that the last model writes at the end (default: 60)"
     add("--sample", type=between(int, 0, 10**6), metavar="N", default=60, help=about)
     kinds = {"orders": between(int, 1, LONGEST)}
     choices = {"unit": UNITS, "methods": tuple(ngrams.METHODS)}
     add_options(parser, Recipe, RECIPES, kinds, choices)
     options = parser.parse_args(argv)
-    if options.curve and not options.curve.parent.is_dir():
-        parser.error(f"--curve: expected a name in an existing folder, got {options.curve}")
     recipe = Recipe(**RECIPES.get(options.data, {}) | given(options, Recipe()))
     orders, methods = once(sorted(recipe.orders)), once(recipe.methods)
     options.recipe = replace(recipe, orders=orders, methods=methods)
@@ -235,9 +233,9 @@ def prepare(options: argparse.Namespace) -> Study:
 def run(options: argparse.Namespace) -> dict[str, Any]:
     start, recipe = time.monotonic(), options.recipe
     name = f"ngram_lm-{Path(options.data).stem}"
-    folder = new_folder(options.out, name, "*.json*")
+    new_folder(options.out, name, "*.json*")  # or it is told now
     study = prepare(options)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = made_folder(options.out, name, "*.json*")
     log(folder, command=options.command, recipe=asdict(recipe))
     orders, peak = counted(study)
     rows = measure(study, orders, folder)
@@ -261,15 +259,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     options = parse(argv)
-    try:
-        return run(options)
-    except KeyboardInterrupt:
-        print("ngram_lm: stopped at once", file=sys.stderr)
-        raise SystemExit(130) from None
-    except (ValueError, OSError, ImportError, MemoryError) as error:
-        remedy = "; name another place" if isinstance(error, OSError) else ""
-        print(f"ngram_lm: {error}{remedy}", file=sys.stderr)
-        raise SystemExit(2) from None
+    return ending_well("ngram_lm", lambda: run(options), resumes=False)
 
 
 if __name__ == "__main__":

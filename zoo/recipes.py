@@ -42,7 +42,10 @@ def add_options(
     """
     own = (f"{set_option} {n} has {' '.join(as_option(*f) for f in v.items())}"
            for n, v in sets.items())  # fmt: skip
-    group = parser.add_argument_group("recipe", "\n".join(own))
+    lines = (
+        textwrap.fill(line, 96, subsequent_indent="    ", break_on_hyphens=False) for line in own
+    )
+    group = parser.add_argument_group("recipe", "\n".join(lines))
     for name, hint in get_type_hints(recipe, include_extras=True).items():
         kind, about = get_args(hint)
         default, options = getattr(recipe, name), dict[str, Any]()

@@ -39,7 +39,6 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import cycle, islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,9 +47,9 @@ from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from zoo import authors, runs
-from zoo.answers import Row, aligned, answers, meant, said, suggested
-from zoo.arguments import typed
-from zoo.held_out import Study, study
+from zoo.answers import Row, answers, meant, said, suggested, table
+from zoo.arguments import a_name, typed
+from zoo.held_out import Study, again, study
 from zoo.interrupt import Interrupt
 from zoo.recipes import add_options, given, once, shown
 from zoo.retrieval import passages, queries, retrieval
@@ -106,15 +105,6 @@ def task(name: str, study: Study, recipe: Recipe) -> Task:
     return retrieval(documents, asked[:most], recipe.prior)
 
 
-def again(sentences: Sequence[str], count: int) -> list[str]:
-    """So many sentences, from the first on again if they are too few.
-
-    >>> again(["a", "b"], 3)
-    ['a', 'b', 'a']
-    """
-    return list(islice(cycle(sentences), count))
-
-
 def bar(total: int, unit: str) -> Any:
     found = tqdm(total=total, unit=unit, dynamic_ncols=True)
     found.mininterval = 0.1 if sys.stderr.isatty() else 10.0
@@ -125,11 +115,6 @@ def measured(
     name: str, task: Task, models: Mapping[str, Any], folder: Path, interrupt: Interrupt
 ) -> list[Row]:
     """The figures of merit of every model, each logged when it is known."""
-    if not task.cases:
-        raise ValueError(
-            f"{name}: expected held-out text to try it on, got too little; use a longer one, or "
-            "leave it out of --tasks"
-        )
     rows = []
     with bar(len(models) * len(task.cases), "case") as progress:
         for about, model in models.items():
@@ -146,7 +131,7 @@ def measured(
     return rows
 
 
-def authors_known(recipe: Recipe, folder: Path, interrupt: Interrupt) -> list[Row]:
+def authors_known(found: Task, recipe: Recipe, folder: Path, interrupt: Interrupt) -> list[Row]:
     """Trains the models of all authors, and sees whom they know."""
     parts = authors.parts_of(recipe.authors)
 
@@ -157,15 +142,7 @@ def authors_known(recipe: Recipe, folder: Path, interrupt: Interrupt) -> list[Ro
 
     with bar(len(parts) * authors.RECIPE.epochs, "epoch") as progress:
         models = authors.models(parts, recipe.seed, tick)
-    found = authors.authorship(parts, recipe.chunk)
     return measured("authors", found, models, folder, interrupt)
-
-
-def table(rows: Sequence[Row]) -> str:
-    """The figures of one task."""
-    head = [f"{rows[0]['task']}, {rows[0]['cases']} cases", *rows[0]["figures"]]
-    cells = ([f"{v:.3f} ± {e:.3f}" for v, e in row["figures"].values()] for row in rows)
-    return aligned(head, [[row["model"], *line] for row, line in zip(rows, cells, strict=True)])
 
 
 # Command line
@@ -195,7 +172,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--prompt", type=a_beginning, nargs="+", metavar="S", default=[], help=about)
     about = "undo a slip in these"
     add("--correct", type=a_sentence, nargs="+", metavar="S", default=[], help=about)
-    add("--data", metavar="NAME", help="where their text is, if it was a file and has moved")
+    moved = "where their text is, if it was a file and has moved"
+    add("--data", type=a_name, metavar="NAME", help=moved)
     add("--out", type=Path, metavar="DIR", help=f"its folder (default: runs/{NAME}-NAME, -2, ...)")
     add_options(parser, Recipe, {}, {}, {"tasks": TASKS})
     options = parser.parse_args(argv)
@@ -225,16 +203,33 @@ def answered(options: argparse.Namespace, study: Study) -> dict[str, list[Row]]:
     return found
 
 
-def all_tasks(recipe: Recipe, found: Study | None, folder: Path) -> list[Row]:
+def prepared(recipe: Recipe, found: Study | None) -> dict[str, Task]:
+    """Every task with its cases; ValueError, before the first is tried, if one has none."""
+    tasks = {n: task(n, found, recipe) for n in recipe.tasks if found and n != "authors"}
+    if "authors" in recipe.tasks:
+        parts = authors.parts_of(recipe.authors)
+        tasks["authors"] = authors.authorship(parts, recipe.chunk)
+    for name, each in tasks.items():
+        if not each.cases:
+            raise ValueError(
+                f"{name}: expected held-out text to try it on, got too little; use a longer one, "
+                "or leave it out of --tasks"
+            )
+    return tasks
+
+
+def all_tasks(
+    recipe: Recipe, tasks: Mapping[str, Task], found: Study | None, folder: Path
+) -> list[Row]:
     """Every task, each printed when it is done."""
     rows: list[Row] = []
     with Interrupt() as interrupt, threadpool_limits(1, "blas"):
         try:
             for name in recipe.tasks:
                 if name == "authors":
-                    new = authors_known(recipe, folder, interrupt)
+                    new = authors_known(tasks[name], recipe, folder, interrupt)
                 elif found:
-                    new = measured(name, task(name, found, recipe), found.models, folder, interrupt)
+                    new = measured(name, tasks[name], found.models, folder, interrupt)
                 print(table(new), end="\n\n", flush=True)
                 rows += new
         except runs.Stopped:
@@ -256,11 +251,11 @@ def run_script(options: argparse.Namespace) -> dict[str, Any]:
     if found:
         result |= answered(options, found)
     if recipe.tasks:
-        folder = runs.new_folder(options.out, f"{NAME}-{Path(name).stem}", "*.json*")
-        folder.mkdir(parents=True, exist_ok=True)
+        tasks = prepared(recipe, found)
+        folder = runs.made_folder(options.out, f"{NAME}-{Path(name).stem}", "*.json*")
         runs.log(folder, command=options.command, recipe=asdict(recipe))
         print("recipe:", shown(recipe), flush=True)
-        result["figures"] = all_tasks(recipe, found, folder)
+        result["figures"] = all_tasks(recipe, tasks, found, folder)
         result = runs.write_result(folder, **result, minutes=(time.monotonic() - start) / 60)
         print(f"{folder / 'result.json'}; {result['minutes']:.1f} minutes", flush=True)
     return result

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tinygrad_rnn import saving
-from zoo import char_lm, fixed_window_lm, ngram_lm, word_runs
+from zoo import char_lm, fixed_window_lm, ngram_lm, ngrams, word_runs
 from zoo.corpora import Parts, load_parts
 from zoo.counts import count
+from zoo.datasets import DataError
 from zoo.predictors import Counting, Predictor, Windowed
 from zoo.runs import CHECKPOINT, reading
 from zoo.tokens import Tokens
@@ -38,13 +39,14 @@ def load(folder: Path, data: str | None = None) -> Trained:
     Raises:
         ValueError, OSError: if there is no such model, or no longer the text that is counted.
     """
-    if (folder / CHECKPOINT).exists():
+    if any(folder.glob("checkpoint*.safetensors")):
         script = saving.load(folder / CHECKPOINT)[1].get("script")
         if script in SCRIPTS:
             return SCRIPTS[script](folder)
+        remedy = "one of the folders in it" if script == "compare_lm" else "another folder"
         raise ValueError(
             f"{folder / CHECKPOINT}: expected a checkpoint of {', '.join(SCRIPTS)}, got one of "
-            f"{script}; name another folder"
+            f"{script}; name {remedy}"
         )
     if (folder / "result.json").exists():
         return counted(folder, data)
@@ -56,13 +58,21 @@ def load(folder: Path, data: str | None = None) -> Trained:
 
 def learnt(found: Trained, data: str | None = None) -> Parts:
     """The text that a model has learnt, in its parts; ValueError if it is another now."""
-    text = load_parts(data or found.data, found.model.tokens.unit)
+    text = text_of(data or found.data, found.model.tokens.unit)
     if text.digest != found.digest:
         raise ValueError(
             f"--data {text.name}: expected the text that the model has learnt, {found.data} with "
             f"sha256 {found.digest[:12]}..., got {text.digest[:12]}...; name its file with --data"
         )
     return text
+
+
+def text_of(name: str, unit: str) -> Parts:
+    """`load_parts`, with what to do if a file has moved."""
+    try:
+        return load_parts(name, unit)
+    except DataError as error:
+        raise DataError(f"{error}; name the text's file with --data") from None
 
 
 # One for each script
@@ -89,18 +99,20 @@ def of_word_lm(folder: Path) -> Trained:
 def counted(folder: Path, data: str | None) -> Trained:
     """The last method of a run of ngram_lm with its longest n-grams, counted anew."""
     path = folder / "result.json"
-    with reading(path, "ngram_lm", {"script": "ngram_lm"}):
+    with reading(path, "ngram_lm", {"script": "ngram_lm"}, option=""):
         result = json.loads(path.read_text(encoding="utf-8"))
         if "zoo.ngram_lm" not in result["command"]:
-            raise ValueError("one of another script")
+            raise ValueError(f"one of {result['command'].split()[2]}")
         fields: dict[str, Any] = {
             n: tuple(v) if isinstance(v, list) else v for n, v in result["recipe"].items()
         }
         recipe = ngram_lm.Recipe(**fields)
         name, digest = result["text"]["name"], result["text"]["sha256"]
-    learnt = load_parts(data or name, recipe.unit)
+        n, method = max(recipe.orders), recipe.methods[-1]
+        if method not in ngrams.METHODS:
+            raise ValueError(f"one with the method {method!r}")
+    learnt = text_of(data or name, recipe.unit)
     tokens = Tokens.of(learnt, recipe.unit, recipe.vocabulary, recipe.least)
-    n, method = max(recipe.orders), recipe.methods[-1]
     model = ngram_lm.fit(recipe, method, count(tokens.encode(learnt.train), len(tokens), n))
     about = f"ngram_lm, {method}, n = {n}"
     return Trained(Counting(model, tokens), about, name, digest)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 import tinygrad_rnn as tg
 from tinygrad_rnn import saving
 from zoo.interrupt import Interrupt
-from zoo.runs import Stopped, group, last_folder, new_folder
+from zoo.runs import Stopped, group, last_folder, made_folder, new_folder
 
 SAVE_SECONDS = 30.0
 
@@ -66,10 +66,12 @@ def updating(
         yield
 
 
-def folder_of(options: argparse.Namespace, name: str, data: str) -> Path:
-    """A script's folder for a new run, or the one to go on in; `data` is what it learns if nobody
-    says."""
-    find = last_folder if options.resume or options.sample else new_folder
+def folder_of(options: argparse.Namespace, name: str, data: str, make: bool = False) -> Path:
+    """A script's folder for a new run, which may be made, or the one to go on in; `data` is what it
+    learns if nobody says."""
+    find = made_folder if make else new_folder
+    if options.resume or options.sample:
+        find = last_folder
     return find(options.out, f"{name}-{Path(options.data or data).stem}", "checkpoint*.safetensors")
 
 

@@ -184,10 +184,10 @@ def prepare(options: argparse.Namespace, folder: Path) -> tuple[Run, dict[str, I
 def run_training(options: argparse.Namespace, folder: Path) -> Any:
     run, parts = prepare(options, folder)
     prompt = opening(run.tokens, options.prompt)
-    folder.mkdir(parents=True, exist_ok=True)
-    runs.log(folder, command=options.command, recipe=asdict(run.recipe), update=run.update)
     if not options.resume:
+        folder = training.folder_of(options, NAME, "pydoc", make=True)
         save(run, folder)
+    runs.log(folder, command=options.command, recipe=asdict(run.recipe), update=run.update)
     rates = (options.dynamic, run.recipe.clip) if options.dynamic else ()
     with training.stopping(run, folder, lambda: save(run, folder)) as interrupt:
         train(run, parts, folder, interrupt)

@@ -697,7 +697,8 @@ def test_help_is_readable_and_lists_the_recipe(capsys, monkeypatch):
     out = capsys.readouterr().out
     assert char_lm.__doc__ in out
     for f in dataclasses.fields(char_lm.Recipe):
-        assert re.search(rf"--{f.name} [NXCL] +\w.* \(default: {f.default}\)", out)
+        option = f.name.replace("_", "-")
+        assert re.search(rf"--{option} [NXCL] +\w.* \(default: {f.default}\)", out)
     assert all(cell in out for cell in CELLS)
     assert max(map(len, out.splitlines())) <= 100
 

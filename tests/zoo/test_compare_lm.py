@@ -348,6 +348,20 @@ def test_a_diverging_network_is_named_and_the_others_stay(capsys):
     assert [row["model"] for row in state["results"]] == ["5-gram"]
 
 
+def test_a_rate_with_which_a_network_diverges_is_not_its_best():
+    options = ["--models", "5-gram", "gru", "--seeds", "2"]
+    found = compare(*options, "--lr", "0.02", "1e8", "--out", "two")
+    assert [row["lr"] for row in found["runs"]] == [None, 0.02, 0.02]
+    assert found["other rates"] == [] and found["minutes"] > 0
+    assert timeless(compare_lm.main(["--resume", "--out", "two"])) == timeless(found)
+    assert timeless(found) == timeless(compare(*options, "--lr", "0.02", "--out", "one"))
+
+
+def test_a_network_that_diverges_with_every_rate_ends_the_comparison(capsys):
+    options = ["--data", "cats.txt", *SMALL, "--models", "gru", "--seeds", "1", "--lr"]
+    assert "; start anew with a lower --lr" in refused(capsys, *options, "1e9", "1e8")
+
+
 # What is shown and kept.
 
 

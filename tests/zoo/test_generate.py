@@ -8,7 +8,6 @@ import json
 import math
 import random
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -229,7 +228,9 @@ def test_longer_n_grams_are_newer_and_a_copy_is_not_new(written, known):
         (["ngram_lm", "--prompt", "dog"], "--prompt: expected words of the text, got ['dog']"),
         (["char_lm", "--data", "stdlib"], "--data stdlib: expected the text that the model has"),
         (["ngram_lm", "--data", "stdlib"], "--data stdlib: expected the text that the model has"),
-        (["char_lm", "--data", "gone.txt"], "got 'gone.txt': No such file or directory"),
+        (["char_lm", "--data", "gone.txt"], "got 'gone.txt': No such file or directory; name the "
+                                            "text's file with --data"),
+        (["char_lm", "--data", ""], "--data: expected a name or a path, got ''; leave it out"),
         (["char_lm", "--length", "0"], "--length: expected a whole number in 1..10000000, got '0'"),
         (["char_lm", "--top-k", "0"], "--top-k: expected a whole number in 1..10000000, got '0'"),
         (["char_lm", "--top-p", "1.5"], "--top-p: expected a number in 1e-09..1, got '1.5'"),
@@ -244,11 +245,15 @@ def test_bad_arguments_end_with_2_and_a_line(arguments, message, refused):
 
 
 def test_a_checkpoint_of_another_script_is_named(tmp_path, refused):
-    for state, got in [({"script": "hello"}, "hello"), ({}, "None")]:
+    for state, got, remedy in [
+        ({"script": "hello"}, "hello", "another folder"),
+        ({}, "None", "another folder"),
+        ({"script": "compare_lm"}, "compare_lm", "one of the folders in it"),
+    ]:
         saving.save(tmp_path / "checkpoint.safetensors", {}, state)
         message = refused(tmp_path)
         expected = "expected a checkpoint of char_lm, word_lm, fixed_window_lm, "
-        assert f"{expected}got one of {got}; name another folder" in message
+        assert f"{expected}got one of {got}; name {remedy}" in message
         assert message.startswith(f"generate: {tmp_path / 'checkpoint.safetensors'}: expected a")
 
 
@@ -269,7 +274,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path, refused):
 @pytest.mark.parametrize(
     ("text", "got"),
     [
-        ('{"command": "python -m zoo.hello", "recipe": {}}', "one of another script"),
+        ('{"command": "python -m zoo.hello", "recipe": {}}', "got one of zoo.hello; "),
         ('{"command": "python -m zoo.ngram_lm", "recipe": {"k": 3}, "text": {}}', "'name'"),
         ('{"command": "python -m zoo.ngram_lm", "recipe": {"depth": 3}}', "argument 'depth'"),
         *[("{}", "'command'"), ("", "Expecting value"), ("{", "Expecting"), ("[1]", "list ind")],
@@ -278,8 +283,28 @@ def test_a_damaged_checkpoint_is_named(tmp_path, refused):
 def test_a_result_of_another_script_is_named(text, got, tmp_path, refused):
     (tmp_path / "result.json").write_text(text)
     message = refused(tmp_path)
-    assert "result.json: expected a checkpoint of this version of ngram_lm, got" in message
-    assert got in message
+    assert "result.json: expected a result of this version of ngram_lm, got" in message
+    assert got in message and message.endswith("; name another folder")
+
+
+@pytest.mark.parametrize(
+    ("methods", "got"), [(["magic"], "one with the method 'magic'"), ([], "index out of range")]
+)
+def test_a_result_with_other_methods_is_named(methods, got, tmp_path, refused):
+    result = json.loads(Path("ngram_lm/result.json").read_text(encoding="utf-8"))
+    result["recipe"]["methods"] = methods
+    (tmp_path / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    message = refused(tmp_path)
+    assert "expected a result of this version of ngram_lm, got" in message and got in message
+
+
+def test_the_checkpoint_before_is_named_where_the_last_is_gone(tmp_path, refused):
+    last = Path("char_lm/checkpoint.safetensors").read_bytes()
+    (tmp_path / "checkpoint.previous.safetensors").write_bytes(last)
+    (tmp_path / "result.json").write_bytes(Path("char_lm/result.json").read_bytes())
+    message = refused(tmp_path)
+    assert "expected an intact checkpoint, got 'No such file" in message
+    assert "the previous checkpoint is at" in message and "checkpoint.previous" in message
 
 
 def test_a_text_that_has_changed_is_named(tmp_path, monkeypatch, folder, refused):
@@ -292,14 +317,15 @@ def test_a_text_that_has_changed_is_named(tmp_path, monkeypatch, folder, refused
         assert generate.main([str(folder / name), "--data", str(folder / "cats.txt")])["new"]
 
 
-def test_ctrl_c_ends_without_a_traceback(folder, monkeypatch, capsys):
+def test_ctrl_c_ends_with_one_line_and_promises_nothing(monkeypatch, capsys):
     def interrupted(*_, **__):
-        signal.raise_signal(signal.SIGINT)
+        raise KeyboardInterrupt
 
     monkeypatch.setattr(generate, "drawn", interrupted)
     with pytest.raises(SystemExit) as end:
         generate.main(["char_lm"])
-    assert end.value.code == 130 and "Traceback" not in capsys.readouterr().err
+    assert end.value.code == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "generate: stopped at once"
 
 
 # What is shown.
@@ -337,14 +363,3 @@ def test_the_page_shows_the_stored_results():
     assert tables.rewritten(page) == page
     assert "| pydoc |" in page
     assert tables.rewritten(page.replace("| pydoc |", "| other |")) == page
-
-
-def test_ctrl_c_promises_nothing_that_it_cannot_do(monkeypatch, capsys):
-    def interrupted(_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(generate, "run_script", interrupted)
-    with pytest.raises(SystemExit) as end:
-        generate.main(["char_lm"])
-    assert end.value.code == 130
-    assert capsys.readouterr().err == "generate: stopped at once\n"

@@ -192,6 +192,7 @@ def test_kneser_ney_is_what_its_formulas_give(several, history, n, cutoffs):
         np.testing.assert_allclose(fast[1:], slow, rtol=1e-5)
 
 
+@pytest.mark.parity
 def test_kneser_ney_is_what_nltk_gives_where_both_define_the_same(monkeypatch):
     """Bigrams, one discount for them and none for single words, words seen in training."""
     lm = pytest.importorskip("nltk.lm")

@@ -443,12 +443,19 @@ def test_two_models_with_one_name_are_told_apart(folder):
         (["words", "--out", "words"], "words: expected a folder without files *.json*"),
         (["words", "--tasks", "retrieval", "--document", "9999", "--out", "short"],
          "retrieval: expected held-out text to try it on, got too little; use a longer one"),
+        (["grams", "--tasks", "order", "authors", "--chunk", "99999", "--out", "short"],
+         "authors: expected held-out text to try it on, got too little; use a longer one"),
+        (["--tasks", "authors", "--authors", "cats.txt"],
+         "--authors: expected two or more, each once, got cats.txt; name others"),
+        (["--tasks", "authors", "--authors", "json", "cats.txt", "json"],
+         "--authors: expected two or more, each once, got json cats.txt json; name others"),
         (["--tasks", "authors", "--authors", "gone.txt", "--out", "gone"],
          "a module of the standard library, got 'gone.txt': No such file or directory"),
     ],
 )  # fmt: skip
 def test_bad_arguments_end_with_2_and_a_line(arguments, message, refused):
     assert message in refused(*arguments)
+    assert not any(Path(name).exists() for name in ("short", "gone", "runs"))
 
 
 def test_a_checkpoint_of_another_kind_is_named(tmp_path, refused):
@@ -498,7 +505,7 @@ def test_it_runs_as_a_command_in_any_locale(folder):
     assert done.returncode == 0 and "the cat" in done.stdout and "not known" in done.stdout
 
 
-@pytest.mark.parametrize("module", ["score", "scoring", "retrieval", "authors", "answers"])
+@pytest.mark.parametrize("module", ["held_out", "scoring", "retrieval", "authors", "answers"])
 def test_the_examples_run(module):
     found = doctest.testmod(importlib.import_module(f"zoo.{module}"))
     assert found.failed == 0 and (found.attempted or module == "authors")
