@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 from measures import (
     Runs,
     Values,
-    beside,
     best,
     carried,
     context,
@@ -140,7 +139,6 @@ TESTS = [
     Test("1.6", "fixed_window_lm-pydoc", "perplexity with m - 1 over that with m, m = 2 ... 5",
          windows("validation", falling=True), least=1.0),
     Test("1.7", PYDOC, "perplexity: 5-gram over window", ratio("5-gram", "window", *PPL), least=1),
-    Test("1.7", "fixed_window_lm-ptb", "perplexity: 5-gram over window, m = 4", beside, least=1),
     Test("1.7", PYDOC, "perplexity: window over RNN", ratio("window", "rnn", *PPL), least=1),
     Test("1.7", PYDOC, "perplexity: RNN over GRU", ratio("rnn", "gru", *PPL), least=1),
     Test("1.7", PYDOC, "perplexity: RNN over LSTM", ratio("rnn", "lstm", *PPL), least=1),

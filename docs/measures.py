@@ -130,12 +130,6 @@ def windows(key: str, falling: bool = False) -> Values:
     return values
 
 
-def beside(runs: Runs) -> list[float]:
-    """Of fixed_window_lm: perplexity of the n-grams that see as many tokens over the window's."""
-    part = "test" if "test" in runs[0]["text"]["tokens"] else "validation"
-    return [row[f"kneser-ney {part}"] / row[part] for run in runs for row in run["perplexities"]]
-
-
 def network(name: str, key: str) -> Values:
     """Of vanishing_gradients; a reach of None is beyond all steps."""
 
