@@ -69,7 +69,7 @@ def theirs(task: Task, threads: int) -> Step:
 
     from tinygrad_rnn.nn import dropout
     from zoo import char_lm
-    from zoo.training import learning_rate
+    from zoo.running.training import learning_rate
 
     torch.set_num_threads(threads)
     recipe = char_lm.Recipe(**task.recipe)
@@ -122,7 +122,7 @@ def theirs(task: Task, threads: int) -> Step:
 
 def batches(task: Task) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pieces of the text, as training reads them."""
-    from zoo.tokens import streams
+    from zoo.texts.tokens import streams
 
     inputs, targets = streams(task.train_ids, task.recipe["batch"])
     length = task.recipe["length"]
@@ -289,7 +289,8 @@ def arguments() -> tuple[argparse.Namespace, dict[str, Any]]:
 def main() -> int:
     """Returns 1 if the libraries disagree."""
     options, asked = arguments()
-    from zoo import char_lm, datasets
+    from zoo import char_lm
+    from zoo.texts import datasets
 
     say, text = Log(options.log), datasets.load_text(options.data)
     recipe = asdict(char_lm.Recipe(**char_lm.RECIPES.get(text.name, {}) | asked))

@@ -155,7 +155,10 @@ WEIGHING = {"σ", "tanh", "relu", "W", "w", "+b"}
 WITHIN = {"σ": (1e-4, 1 - 1e-4), "tanh": (-0.9999, 0.9999), "relu": (1e-9, np.inf)}
 READINGS = {
     **{name: cell_pictures.reading(name, rows=96) for name in cell_pictures.SKETCHES},
-    **{name: wirings.reading(name) for name in set(wirings.WIRINGS) - {"layers", "directions"}},
+    **{
+        name: wirings.reading(name)
+        for name in sorted({*wirings.WIRINGS} - {"layers", "directions"})
+    },
 }
 
 

@@ -37,17 +37,18 @@ import numpy as np
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn, optim, saving
-from zoo import datasets, runs, training
-from zoo.arguments import between, training_parser, typed
-from zoo.corpora import load_parts
-from zoo.curves import draw_losses
-from zoo.datasets import Ids
-from zoo.interrupt import Interrupt
-from zoo.predictors import Carrying, opening, written
-from zoo.recipes import add_options, given, refuse_change, shown
-from zoo.recurrent_stack import CELLS, CONNECTIONS, stack
-from zoo.runs import CHECKPOINT, Stopped, log
-from zoo.tokens import START, Tokens, streams
+from zoo.models.predictors import Carrying, opening, written
+from zoo.models.recurrent_stack import CELLS, CONNECTIONS, stack
+from zoo.running import runs, training
+from zoo.running.arguments import between, training_parser, typed
+from zoo.running.curves import draw_losses
+from zoo.running.interrupt import Interrupt
+from zoo.running.recipes import add_options, given, refuse_change, shown
+from zoo.running.runs import CHECKPOINT, Stopped, log
+from zoo.texts import datasets
+from zoo.texts.corpora import load_parts
+from zoo.texts.datasets import Ids
+from zoo.texts.tokens import START, Tokens, streams
 
 NAME, DATA = "char_lm", "stdlib (default), tiny-shakespeare, pydoc, or a text file's path"
 GLANCE = 50_000  # characters of the validation part that the curve looks at

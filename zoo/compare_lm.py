@@ -41,16 +41,18 @@ from typing import Any
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import saving
-from zoo import compared, runs, training, word_runs
-from zoo.arguments import a_name, between, png_in_folder, typed
-from zoo.compared import COUNTING, MODELS, Recipe, Row, Study
-from zoo.compared_report import draw, summarised, table
-from zoo.corpora import ABOUT_DATA
-from zoo.interrupt import Interrupt
-from zoo.recipes import add_options, given, once, refuse_change, shown
-from zoo.runs import CHECKPOINT
-from zoo.tokens import UNITS
-from zoo.word_runs import Run
+from zoo.compared import trials
+from zoo.compared.report import draw, summarised, table
+from zoo.compared.trials import COUNTING, MODELS, Recipe, Row, Study
+from zoo.models import word_runs
+from zoo.models.word_runs import Run
+from zoo.running import runs, training
+from zoo.running.arguments import a_name, between, png_in_folder, typed
+from zoo.running.interrupt import Interrupt
+from zoo.running.recipes import add_options, given, once, refuse_change, shown
+from zoo.running.runs import CHECKPOINT
+from zoo.texts.corpora import ABOUT_DATA
+from zoo.texts.tokens import UNITS
 
 NAME = "compare_lm"
 RECIPES: dict[str, Row] = {
@@ -100,18 +102,18 @@ def compare(found: Comparison, study: Study, folder: Path, interrupt: Interrupt)
     for k, (name, seed, rate) in list(enumerate(jobs, 1))[len(found.results) :]:
         print(f"{k} of {len(jobs)}: {name}", end="\n" if seed is None else ", ", flush=True)
         if seed is None:
-            row = compared.counted(study)
+            row = trials.counted(study)
         else:
-            trial, rate = rate, rate or compared.best_rate(found.results, name) or 0.0
+            trial, rate = rate, rate or trials.best_rate(found.results, name) or 0.0
             place = folder / f"{name}-{seed}-{rate:g}"
-            run = compared.network(study, name, seed, rate, found.command, place)
+            run = trials.network(study, name, seed, rate, found.command, place)
             found.present = run, place
             sizes = f"{run.recipe.hidden} units, {run.model.size:,} parameters"
             print(f"seed {seed}, rate {rate:g}: {sizes}, {run.recipe.epochs} epochs", flush=True)
             try:
-                row = compared.trained(study, name, run, place, interrupt)
+                row = trials.trained(study, name, run, place, interrupt)
             except runs.Diverged as error:
-                if trial is None or compared.last_hope(found.results, name, trial, study.recipe):
+                if trial is None or trials.last_hope(found.results, name, trial, study.recipe):
                     raise
                 print(f"{name} at rate {rate:g}: {str(error).split(';')[0]}", flush=True)
                 row = {"model": name, "seed": seed, "lr": rate, "seconds": run.seconds}
@@ -151,7 +153,7 @@ def prepare(options: argparse.Namespace, folder: Path) -> tuple[Comparison, Stud
     name = options.data or (found.data if found else "pydoc")
     unit = OF_UNIT.get(options.unit, {})
     recipe = found.recipe if found else Recipe(**RECIPES.get(name, {}) | unit | options.recipe)
-    study = compared.study(name, recipe)
+    study = trials.study(name, recipe)
     if found is None:
         found = Comparison(recipe, options.command, study.name, study.digest)
     same = "" if found.digest == study.digest else f"the same text as before in --data {found.data}"
@@ -166,7 +168,7 @@ def report(found: Comparison, study: Study, folder: Path) -> Row:
     """Writes down what a table of results needs to know, with the best rate's rows."""
     part, rows, best = list(study.ids)[-1], found.results, dict[str, float | None]()
     for name in found.recipe.models:
-        best[name] = compared.best_rate(rows, name)
+        best[name] = trials.best_rate(rows, name)
     kept = [row for row in rows if row["lr"] == best[row["model"]]]
     others = [row for row in rows if row["lr"] != best[row["model"]] and part in row]
     whole: Row = {"command": found.command, "recipe": asdict(found.recipe), "text": study.text}
@@ -185,7 +187,7 @@ def run_script(options: argparse.Namespace) -> Row:
     recipe = found.recipe
     for name in recipe.models:
         if name != COUNTING:
-            compared.fitted(study, name)  # or it is told now
+            trials.fitted(study, name)  # or it is told now
     if options.threads:
         tg.set_num_threads(options.threads)
     if not options.resume:

@@ -40,14 +40,12 @@ from tqdm import tqdm
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn, optim, saving
-from zoo import ngrams
-from zoo.arguments import ABOUT_RESUME, a_name, between, png_in_folder, typed
-from zoo.corpora import ABOUT_DATA, load_parts
-from zoo.counts import count
-from zoo.datasets import Ids
-from zoo.interrupt import Interrupt
-from zoo.recipes import add_options, given, once, refuse_change, shown
-from zoo.runs import (
+from zoo.models import ngrams
+from zoo.models.counts import count
+from zoo.running.arguments import ABOUT_RESUME, a_name, between, png_in_folder, typed
+from zoo.running.interrupt import Interrupt
+from zoo.running.recipes import add_options, given, once, refuse_change, shown
+from zoo.running.runs import (
     CHECKPOINT,
     Stopped,
     ending_well,
@@ -58,8 +56,10 @@ from zoo.runs import (
     refuse_divergence,
     write_result,
 )
-from zoo.tokens import UNITS, Tokens, depths
-from zoo.training import folder_of, learning_rate
+from zoo.running.training import folder_of, learning_rate
+from zoo.texts.corpora import ABOUT_DATA, load_parts
+from zoo.texts.datasets import Ids
+from zoo.texts.tokens import UNITS, Tokens, depths
 
 NAME = "fixed_window_lm"
 GLANCE = 10_000  # tokens of the validation part that the curve looks at

@@ -34,10 +34,11 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from zoo import runs, trained
-from zoo.arguments import a_name, a_seed, between, typed
-from zoo.predictors import drawn, opening
-from zoo.tokens import Tokens
+from zoo.models import trained
+from zoo.models.predictors import drawn, opening
+from zoo.running import runs
+from zoo.running.arguments import a_name, a_seed, between, typed
+from zoo.texts.tokens import Tokens
 
 NAME = "generate"
 LONGEST = 8  # n of the n-grams that are looked for

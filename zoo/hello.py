@@ -33,7 +33,7 @@ from typing import NamedTuple
 import numpy as np
 
 import tinygrad_rnn as tg
-from zoo.arguments import a_seed, between
+from zoo.running.arguments import a_seed, between
 
 LETTERS = "helo"
 INPUT, TARGET = "hell", "ello"

@@ -40,15 +40,15 @@ from typing import Annotated, Any
 import numpy as np
 from tqdm import tqdm
 
-from zoo import ngrams
-from zoo.arguments import a_name, between, png_in_folder, typed
-from zoo.corpora import ABOUT_DATA, load_parts
-from zoo.counts import Order, count
-from zoo.datasets import Ids
-from zoo.interrupt import Interrupt
-from zoo.recipes import add_options, given, once, shown
-from zoo.runs import ending_well, log, made_folder, new_folder, write_result
-from zoo.tokens import UNITS, Tokens
+from zoo.models import ngrams
+from zoo.models.counts import Order, count
+from zoo.running.arguments import a_name, between, png_in_folder, typed
+from zoo.running.interrupt import Interrupt
+from zoo.running.recipes import add_options, given, once, shown
+from zoo.running.runs import ending_well, log, made_folder, new_folder, write_result
+from zoo.texts.corpora import ABOUT_DATA, load_parts
+from zoo.texts.datasets import Ids
+from zoo.texts.tokens import UNITS, Tokens
 
 LONGEST = 7
 RECIPES = {"ptb": {"least": 1}}  # others: as below

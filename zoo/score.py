@@ -46,15 +46,16 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from zoo import authors, runs
-from zoo.answers import Row, answers, meant, said, suggested, table
-from zoo.arguments import a_name, typed
-from zoo.held_out import Study, again, study
-from zoo.interrupt import Interrupt
-from zoo.recipes import add_options, given, once, shown
-from zoo.retrieval import passages, queries, retrieval
-from zoo.scoring import Task, figures, lower, misspelt, order, shuffled, spelling
-from zoo.suggestions import typing
+from zoo.running import runs
+from zoo.running.arguments import a_name, typed
+from zoo.running.interrupt import Interrupt
+from zoo.running.recipes import add_options, given, once, shown
+from zoo.scored import authors
+from zoo.scored.answers import Row, answers, meant, said, suggested, table
+from zoo.scored.held_out import Study, again, study
+from zoo.scored.retrieval import passages, queries, retrieval
+from zoo.scored.scoring import Task, figures, lower, misspelt, order, shuffled, spelling
+from zoo.scored.suggestions import typing
 
 NAME = "score"
 TASKS = ("order", "typing", "spelling", "retrieval", "authors")

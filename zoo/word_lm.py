@@ -16,7 +16,7 @@ with the sum over T steps, as some write it, the gradient is T times as large: a
 norm of 5 there are a rate of 20 and a norm of 0.25 here, for T = 20.
 
 Judged as in the literature: all words of a part are predicted once, in order, <eos> at each line
-end and <unk> among them, with the state carried from the first to the last (see zoo.evaluation).
+end and <unk> among them, with the state carried from the first to the last (evaluation.py).
 Of the epochs the one with the lowest validation perplexity counts.
 
 On the test part of ptb another program reached 115.9 with what --recipe small is; words by their
@@ -43,18 +43,19 @@ from typing import Any
 import numpy as np
 
 from tinygrad_rnn import nn, optim
-from zoo import evaluation, runs, training, word_runs
-from zoo.arguments import between, training_parser, typed
-from zoo.corpora import ABOUT_DATA, load_parts
-from zoo.curves import draw_losses
-from zoo.datasets import Ids
-from zoo.interrupt import Interrupt
-from zoo.language_models import State, word_ids
-from zoo.predictors import opening, written
-from zoo.recipes import add_options, given, refuse_change, shown
-from zoo.runs import CHECKPOINT
-from zoo.tokens import Tokens, streams
-from zoo.word_runs import NAME, Recipe, Run, best_model, predictor, restore, save
+from zoo.models import word_runs
+from zoo.models.language_models import State, word_ids
+from zoo.models.predictors import opening, written
+from zoo.models.word_runs import NAME, Recipe, Run, best_model, predictor, restore, save
+from zoo.running import evaluation, runs, training
+from zoo.running.arguments import between, training_parser, typed
+from zoo.running.curves import draw_losses
+from zoo.running.interrupt import Interrupt
+from zoo.running.recipes import add_options, given, refuse_change, shown
+from zoo.running.runs import CHECKPOINT
+from zoo.texts.corpora import ABOUT_DATA, load_parts
+from zoo.texts.datasets import Ids
+from zoo.texts.tokens import Tokens, streams
 
 # Training
 

@@ -22,8 +22,10 @@ import pytest
 
 from tinygrad_rnn import saving
 from tinygrad_rnn.nn import regularisation
-from zoo import char_lm, datasets, training
-from zoo.recurrent_stack import CELLS, CONNECTIONS
+from zoo import char_lm
+from zoo.models.recurrent_stack import CELLS, CONNECTIONS
+from zoo.running import training
+from zoo.texts import datasets
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = os.environ.get("TINYGRAD_RNN_DATA")
@@ -237,7 +239,8 @@ def test_every_cell_learns_with_every_connection(cell, connection):
 
 DRIVER = """
 import os, sys, threading
-from zoo import char_lm, training
+from zoo import char_lm
+from zoo.running import training
 name, nth, delay, number = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
 training.SAVE_SECONDS = 0.02
 calls, function = [], getattr(char_lm, name)

@@ -19,10 +19,12 @@ from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import saving
-from zoo import compare_lm, compared, ngrams, trained, word_lm
-from zoo.compared import CELLS, MODELS, Recipe, fitted, size
-from zoo.counts import count
-from zoo.window_layer import Window
+from zoo import compare_lm, word_lm
+from zoo.compared import trials
+from zoo.compared.trials import CELLS, MODELS, Recipe, fitted, size
+from zoo.models import ngrams, trained
+from zoo.models.counts import count
+from zoo.models.window_layer import Window
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = (
@@ -82,7 +84,7 @@ def whole(tmp_path_factory):
 
 def study(**fields):
     Path("cats.txt").write_text(CATS, encoding="utf-8")
-    return compared.study("cats.txt", Recipe(embedding=5, **fields))
+    return trials.study("cats.txt", Recipe(embedding=5, **fields))
 
 
 # The budget and the text.
@@ -111,7 +113,7 @@ def test_characters_are_those_of_the_words_with_unk_and_line_ends():
         string = words.tokens.decode(ids)
         assert letters.tokens.decode(letters.ids[part]) == string
         assert len(string) == words.characters[part] == letters.text["tokens"][part]
-    rare = compared.study("cats.txt", Recipe(least=40))
+    rare = trials.study("cats.txt", Recipe(least=40))
     assert "<unk>" in rare.tokens.decode(rare.ids["validation"])
 
 
@@ -119,7 +121,7 @@ def test_bits_of_words_and_of_characters_are_of_the_same_string():
     words, letters = study(), study(unit="character")
     for here, guesses in ((words, 13), (letters, 26)):
         part = here.text["tokens"]["validation"]
-        found = compared.judged(here, {"validation": np.full(part, math.log(guesses))})
+        found = trials.judged(here, {"validation": np.full(part, math.log(guesses))})
         bits = part * math.log2(guesses) / here.characters["validation"]
         assert found["validation"]["bits per character"] == pytest.approx(bits)
         assert found["validation"]["perplexity"] == pytest.approx(guesses)
@@ -242,7 +244,7 @@ def test_minutes_give_each_network_the_epochs_that_fit(monkeypatch):
     ("owner", "name", "nth"),
     [
         *((word_lm, "train_step", k) for k in (1, 30, 70)),
-        *((compared, name, 1) for name in ("counted", "state_bytes")),
+        *((trials, name, 1) for name in ("counted", "state_bytes")),
         (compare_lm, "save", 3),
         (word_lm, "end_epoch", 3),
     ],
@@ -407,7 +409,7 @@ def test_the_page_shows_the_stored_results():
 
 
 @pytest.mark.parametrize(
-    "module", [compare_lm, compared, importlib.import_module("zoo.window_layer")]
+    "module", [compare_lm, trials, importlib.import_module("zoo.models.window_layer")]
 )
 def test_the_examples_run(module):
     assert doctest.testmod(module).failed == 0

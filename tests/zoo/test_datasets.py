@@ -19,8 +19,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zoo import datasets
-from zoo.datasets import DataError, Vocabulary, bigram_loss, load_text, split, unigram_loss
+from zoo.texts import datasets
+from zoo.texts.datasets import DataError, Vocabulary, bigram_loss, load_text, split, unigram_loss
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = os.environ.get("TINYGRAD_RNN_DATA")
@@ -106,7 +106,7 @@ def test_stdlib_is_four_million_plain_characters():
 
 def test_stdlib_is_the_same_in_another_process_and_locale():
     script = (
-        "import hashlib; from zoo.datasets import load_text;"
+        "import hashlib; from zoo.texts.datasets import load_text;"
         "print(hashlib.sha256(load_text('stdlib').text.encode()).hexdigest())"
     )
     expected = hashlib.sha256(load_text("stdlib").text.encode()).hexdigest()

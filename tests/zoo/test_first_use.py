@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import zoo
-from zoo import char_lm, runs
+from zoo import char_lm
+from zoo.running import runs
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ["char_lm", "word_lm", "fixed_window_lm", "ngram_lm", "compare_lm"]
@@ -140,7 +141,7 @@ def test_a_run_that_has_just_begun_keeps_its_folder(script, tmp_path, monkeypatc
         "ngram_lm": [*small, "--orders", "1", "--methods", "add-k"],
         "compare_lm": [*small, "--models", "5-gram"],
     }[script]
-    place = module.compared if script == "compare_lm" else module
+    place = module.trials if script == "compare_lm" else module
     true, other = place.load_parts, Path(f"runs/{script}-cats")
 
     def slowly(*arguments):  # while this one reads its text, another one begins

@@ -19,11 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygrad_rnn import saving
-from zoo import fixed_window_lm, ngrams
-from zoo.counts import count
+from zoo import fixed_window_lm
 from zoo.fixed_window_lm import Recipe, Run, WindowLM, windows
-from zoo.interrupt import Interrupt
-from zoo.tokens import Tokens
+from zoo.models import ngrams
+from zoo.models.counts import count
+from zoo.running.interrupt import Interrupt
+from zoo.texts.tokens import Tokens
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = "--embedding 5 --hidden 6 --batch 64 --epochs 3 --windows 2 1".split()

@@ -18,9 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinygrad_rnn import saving
-from zoo import char_lm, fixed_window_lm, generate, ngram_lm, trained, word_lm
+from zoo import char_lm, fixed_window_lm, generate, ngram_lm, word_lm
 from zoo.generate import new_share, novelty
-from zoo.predictors import Carrying, Counting, Windowed, drawn, opening
+from zoo.models import trained
+from zoo.models.predictors import Carrying, Counting, Windowed, drawn, opening
 
 ROOT = Path(__file__).resolve().parents[2]
 WORDS = "the cat sat on a mat and then it ran".split(" ")
@@ -349,7 +350,9 @@ def test_it_runs_as_a_command_in_any_locale(folder):
     assert done.returncode == 0 and "new of them" in done.stdout
 
 
-@pytest.mark.parametrize("module", ["generate", "predictors", "trained", "training"])
+@pytest.mark.parametrize(
+    "module", ["generate", "models.predictors", "models.trained", "running.training"]
+)
 def test_the_examples_run(module):
     found = doctest.testmod(importlib.import_module(f"zoo.{module}"))
     assert found.failed == 0

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from zoo import interrupt
-from zoo.interrupt import Interrupt
+from zoo.running import interrupt
+from zoo.running.interrupt import Interrupt
 
 ROOT = Path(__file__).resolve().parents[2]
 LINE = "saving at the next step; press Ctrl-C again to stop at once\n"
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals"
 
 TRAIN = """
     import sys, time
-    from zoo.interrupt import Interrupt
+    from zoo.running.interrupt import Interrupt
 
     with Interrupt() as interrupt:
         for step in range(int(sys.argv[1])):

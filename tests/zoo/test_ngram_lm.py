@@ -21,12 +21,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zoo import corpora, counts, ngram_lm, ngrams, recipes, tokens
-from zoo.corpora import load_parts
-from zoo.counts import count
-from zoo.datasets import DataError, Known
-from zoo.ngrams import METHODS, perplexity
-from zoo.tokens import Tokens, depths
+from zoo import ngram_lm
+from zoo.models import counts, ngrams
+from zoo.models.counts import count
+from zoo.models.ngrams import METHODS, perplexity
+from zoo.running import recipes
+from zoo.texts import corpora, tokens
+from zoo.texts.corpora import load_parts
+from zoo.texts.datasets import DataError, Known
+from zoo.texts.tokens import Tokens, depths
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = os.environ.get("TINYGRAD_RNN_DATA")

@@ -18,11 +18,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tinygrad_rnn import saving
-from zoo import answers, authors, char_lm, ngram_lm, retrieval, score, scoring, trained, word_lm
-from zoo.held_out import study
-from zoo.predictors import Predictor, opening
-from zoo.suggestions import Suggestions, typing
-from zoo.tokens import Tokens
+from zoo import char_lm, ngram_lm, score, word_lm
+from zoo.models import trained
+from zoo.models.predictors import Predictor, opening
+from zoo.scored import answers, authors, retrieval, scoring
+from zoo.scored.held_out import study
+from zoo.scored.suggestions import Suggestions, typing
+from zoo.texts.tokens import Tokens
 
 ROOT = Path(__file__).resolve().parents[2]
 PEOPLE = random.Random(0)
@@ -505,10 +507,10 @@ def test_it_runs_as_a_command_in_any_locale(folder):
     assert done.returncode == 0 and "the cat" in done.stdout and "not known" in done.stdout
 
 
-@pytest.mark.parametrize("module", ["held_out", "scoring", "retrieval", "authors", "answers"])
-def test_the_examples_run(module):
-    found = doctest.testmod(importlib.import_module(f"zoo.{module}"))
-    assert found.failed == 0 and (found.attempted or module == "authors")
+@pytest.mark.parametrize("name", ["held_out", "scoring", "retrieval", "authors", "answers"])
+def test_the_examples_run(name):
+    found = doctest.testmod(importlib.import_module(f"zoo.scored.{name}"))
+    assert found.failed == 0 and (found.attempted or name == "authors")
     assert answers.aligned(["a"], [["b"]]) == "a\nb"
 
 

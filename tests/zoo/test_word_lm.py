@@ -17,10 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinygrad_rnn import saving
-from zoo import evaluation, training, word_lm, word_runs
-from zoo.interrupt import Interrupt
-from zoo.language_models import ModelRecipe, WordLM, word_ids
-from zoo.tokens import Tokens
+from zoo import word_lm
+from zoo.models import word_runs
+from zoo.models.language_models import ModelRecipe, WordLM, word_ids
+from zoo.running import evaluation, training
+from zoo.running.interrupt import Interrupt
+from zoo.texts.tokens import Tokens
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = "--embedding 5 --hidden 6 --batch 4 --length 7 --epochs 3 --init 0.3".split()

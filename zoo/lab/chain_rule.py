@@ -41,8 +41,8 @@ from typing import NamedTuple
 import numpy as np
 
 import tinygrad_rnn as tg
-from zoo.arguments import a_seed, between, png, typed
-from zoo.runs import new_folder, write_result
+from zoo.running.arguments import a_seed, between, png, typed
+from zoo.running.runs import new_folder, write_result
 
 INPUTS, HIDDEN, CLASSES = 3, 2, 4  # I, H, V
 TOLERANCE = 1e-12  # of each |hand - engine|

@@ -49,9 +49,9 @@ from tqdm import tqdm
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
 from tinygrad_rnn.nn import inspection
-from zoo.arguments import between, png, typed
-from zoo.recipes import add_options, given
-from zoo.runs import ending_well, new_folder, write_result
+from zoo.running.arguments import between, png, typed
+from zoo.running.recipes import add_options, given
+from zoo.running.runs import ending_well, new_folder, write_result
 
 NAME = "vanishing_gradients"
 CLASSES = 10

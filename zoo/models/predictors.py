@@ -10,10 +10,10 @@ import numpy as np
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
-from zoo.datasets import Ids
 from zoo.fixed_window_lm import WindowLM
-from zoo.ngrams import Floats, NGrams
-from zoo.tokens import Tokens, depths
+from zoo.models.ngrams import Floats, NGrams
+from zoo.texts.datasets import Ids
+from zoo.texts.tokens import Tokens, depths
 
 PIECE = 128  # tokens of a text that are read at once
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from zoo.corpora import Parts
-from zoo.datasets import DataError, Ids, Vocabulary
+from zoo.texts.corpora import Parts
+from zoo.texts.datasets import DataError, Ids, Vocabulary
 
 START, EOS, UNKNOWN = "<s>", "<eos>", "<unk>"
 UNITS = ("word", "character")

@@ -22,10 +22,10 @@ import numpy as np
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn, optim
-from zoo.datasets import Ids
-from zoo.interrupt import Interrupt
-from zoo.language_models import WordLM
-from zoo.runs import Stopped
+from zoo.models.language_models import WordLM
+from zoo.running.interrupt import Interrupt
+from zoo.running.runs import Stopped
+from zoo.texts.datasets import Ids
 
 STEPS = 256  # words that are read at once; changes no result
 FLATNESS = (0.05, 0.1, 0.2, 0.3, 0.5)  # φ among which a cache is chosen

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from zoo.datasets import Ids
-from zoo.ngrams import Floats
-from zoo.predictors import Carrying, Predictor
-from zoo.tokens import EOS, START, UNKNOWN, Tokens
+from zoo.models.ngrams import Floats
+from zoo.models.predictors import Carrying, Predictor
+from zoo.texts.datasets import Ids
+from zoo.texts.tokens import EOS, START, UNKNOWN, Tokens
 
 SPECIAL = {START, EOS, UNKNOWN}
 

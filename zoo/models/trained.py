@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from tinygrad_rnn import saving
-from zoo import char_lm, fixed_window_lm, ngram_lm, ngrams, word_runs
-from zoo.corpora import Parts, load_parts
-from zoo.counts import count
-from zoo.datasets import DataError
-from zoo.predictors import Counting, Predictor, Windowed
-from zoo.runs import CHECKPOINT, reading
-from zoo.tokens import Tokens
+from zoo import char_lm, fixed_window_lm, ngram_lm
+from zoo.models import ngrams, word_runs
+from zoo.models.counts import count
+from zoo.models.predictors import Counting, Predictor, Windowed
+from zoo.running.runs import CHECKPOINT, reading
+from zoo.texts.corpora import Parts, load_parts
+from zoo.texts.datasets import DataError
+from zoo.texts.tokens import Tokens
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ import numpy as np
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
-from zoo.datasets import Ids
-from zoo.recurrent_stack import STEPS
-from zoo.window_layer import Window
+from zoo.models.recurrent_stack import STEPS
+from zoo.models.window_layer import Window
+from zoo.texts.datasets import Ids
 
 State = Any  # a part for each layer, a tensor (1, B, H) or a tuple of them; None stands for zeros
 EOS, UNKNOWN = 0, 1  # of `word_ids`

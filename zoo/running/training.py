@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import saving
-from zoo.interrupt import Interrupt
-from zoo.runs import Stopped, group, last_folder, made_folder, new_folder
+from zoo.running.interrupt import Interrupt
+from zoo.running.runs import Stopped, group, last_folder, made_folder, new_folder
 
 SAVE_SECONDS = 30.0
 

@@ -21,16 +21,18 @@ from typing import Annotated, Any
 import numpy as np
 
 from tinygrad_rnn import nn
-from zoo import evaluation, ngrams, word_lm, word_runs
-from zoo.corpora import load_parts
-from zoo.counts import count
-from zoo.datasets import Ids
-from zoo.interrupt import Interrupt
-from zoo.language_models import WordLM, word_ids
-from zoo.runs import CHECKPOINT
-from zoo.tokens import Tokens, streams
-from zoo.training import parts_of
-from zoo.word_runs import Run
+from zoo import word_lm
+from zoo.models import ngrams, word_runs
+from zoo.models.counts import count
+from zoo.models.language_models import WordLM, word_ids
+from zoo.models.word_runs import Run
+from zoo.running import evaluation
+from zoo.running.interrupt import Interrupt
+from zoo.running.runs import CHECKPOINT
+from zoo.running.training import parts_of
+from zoo.texts.corpora import load_parts
+from zoo.texts.datasets import Ids
+from zoo.texts.tokens import Tokens, streams
 
 ORDER = 5  # n of the n-grams
 CELLS = {n: n for n in ("window", "rnn", "gru", "lstm")} | {"rhn": "recurrent_highway"}

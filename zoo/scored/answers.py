@@ -6,10 +6,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from zoo.held_out import Study
-from zoo.predictors import Predictor
-from zoo.scoring import corrected, loss, losses, lower, unknown
-from zoo.suggestions import Suggestions
+from zoo.models.predictors import Predictor
+from zoo.scored.held_out import Study
+from zoo.scored.scoring import corrected, loss, losses, lower, unknown
+from zoo.scored.suggestions import Suggestions
 
 Row = dict[str, Any]
 

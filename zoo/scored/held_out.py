@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
 
-from zoo import trained
-from zoo.authors import counted
-from zoo.predictors import Predictor
-from zoo.scoring import SPECIAL
-from zoo.tokens import Tokens
+from zoo.models import trained
+from zoo.models.predictors import Predictor
+from zoo.scored.authors import counted
+from zoo.scored.scoring import SPECIAL
+from zoo.texts.tokens import Tokens
 
 WORDS = range(4, 101)  # of the sentences that are tried
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.counts import BEYOND, Order, before, find
-from zoo.datasets import Ids
+from zoo.models.counts import BEYOND, Order, before, find
+from zoo.texts.datasets import Ids
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.integer[Any]]

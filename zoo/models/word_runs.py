@@ -13,11 +13,11 @@ from typing import Annotated, Any
 import numpy as np
 
 from tinygrad_rnn import optim, saving
-from zoo.language_models import CELLS, EOS, ModelRecipe, State, WordLM
-from zoo.predictors import Carrying
-from zoo.runs import CHECKPOINT, DIVERGED, group, reading
-from zoo.tokens import Tokens
-from zoo.training import fill, parts_of
+from zoo.models.language_models import CELLS, EOS, ModelRecipe, State, WordLM
+from zoo.models.predictors import Carrying
+from zoo.running.runs import CHECKPOINT, DIVERGED, group, reading
+from zoo.running.training import fill, parts_of
+from zoo.texts.tokens import Tokens
 
 NAME = "word_lm"
 OPTIMIZERS = {"sgd": optim.SGD, "adam": optim.Adam}

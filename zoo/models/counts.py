@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from zoo.datasets import Ids
-from zoo.tokens import depths
+from zoo.texts.datasets import Ids
+from zoo.texts.tokens import depths
 
 UNSEEN, BEYOND = -1, -2  # rows of what was never counted, and of what would begin before `<s>`
 

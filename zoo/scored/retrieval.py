@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from zoo.ngrams import Floats
-from zoo.predictors import Carrying, Predictor
-from zoo.scoring import SPECIAL, Sums, Task, word_losses
+from zoo.models.ngrams import Floats
+from zoo.models.predictors import Carrying, Predictor
+from zoo.scored.scoring import SPECIAL, Sums, Task, word_losses
 
 Document = list[str]  # lines
 

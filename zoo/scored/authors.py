@@ -21,16 +21,16 @@ import numpy as np
 
 from tinygrad_rnn import nn
 from zoo import word_lm
-from zoo.corpora import cut
-from zoo.counts import count
-from zoo.datasets import STDLIB_WITHOUT, DataError, load_text
-from zoo.language_models import EOS, word_ids
-from zoo.ngrams import kneser_ney
-from zoo.predictors import Carrying, Counting, Predictor
-from zoo.retrieval import passages
-from zoo.scoring import Sums, Task
-from zoo.tokens import Tokens, streams
-from zoo.word_runs import Recipe, Run
+from zoo.models.counts import count
+from zoo.models.language_models import EOS, word_ids
+from zoo.models.ngrams import kneser_ney
+from zoo.models.predictors import Carrying, Counting, Predictor
+from zoo.models.word_runs import Recipe, Run
+from zoo.scored.retrieval import passages
+from zoo.scored.scoring import Sums, Task
+from zoo.texts.corpora import cut
+from zoo.texts.datasets import STDLIB_WITHOUT, DataError, load_text
+from zoo.texts.tokens import Tokens, streams
 
 DEFAULT = ("argparse", "doctest", "email", "logging", "tarfile")
 ORDERS = {"unigrams": 1, "3-grams": 3}

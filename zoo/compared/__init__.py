@@ -1,0 +1,1 @@
+"""What zoo.compare_lm trains side by side."""

@@ -1,0 +1,1 @@
+"""What is trained: counts and networks, and one face for all of them."""

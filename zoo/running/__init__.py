@@ -1,0 +1,1 @@
+"""How a script runs: options, folders, training, stopping, judging, curves."""

@@ -1,0 +1,1 @@
+"""What zoo.score asks of language models."""

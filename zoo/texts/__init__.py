@@ -1,0 +1,1 @@
+"""What is read: data sets by name, files by path, tokens."""
