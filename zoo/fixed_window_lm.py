@@ -27,7 +27,6 @@ from __future__ import annotations
 import argparse
 import io
 import math
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -36,13 +35,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from tqdm import tqdm
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn, optim, saving
 from zoo.models import ngrams
 from zoo.models.counts import count
-from zoo.running.arguments import ABOUT_RESUME, a_name, between, png_in_folder, typed
+from zoo.models.predictors import Windowed, opening, written
+from zoo.models.window_lm import WindowLM, windows
+from zoo.running import training
+from zoo.running.arguments import between, training_parser, typed
 from zoo.running.interrupt import Interrupt
 from zoo.running.recipes import add_options, given, once, refuse_change, shown
 from zoo.running.runs import (
@@ -56,15 +57,12 @@ from zoo.running.runs import (
     refuse_divergence,
     write_result,
 )
-from zoo.running.training import folder_of, learning_rate
 from zoo.texts.corpora import ABOUT_DATA, load_parts
 from zoo.texts.datasets import Ids
-from zoo.texts.tokens import UNITS, Tokens, depths
+from zoo.texts.tokens import UNITS, Tokens
 
 NAME = "fixed_window_lm"
 GLANCE = 10_000  # tokens of the validation part that the curve looks at
-SAVE_SECONDS = 30.0
-SMALL = 0.05  # deviation of the first embeddings: words that are rarely read stay alike
 
 
 @dataclass(frozen=True)
@@ -91,44 +89,6 @@ RECIPES = {
 }  # others: as above
 
 
-class WindowLM(nn.Module):
-    """Embeddings side by side, a hidden layer, a score for every token but `<s>`."""
-
-    def __init__(self, tokens: int, window: int, recipe: Recipe, rng: np.random.Generator) -> None:
-        width = window * recipe.embedding
-        self.embedding = nn.Embedding(tokens, recipe.embedding, rng=rng)
-        self.embedding.weight = nn.init.normal(tokens, recipe.embedding, rng=rng, std=SMALL)
-        self.hidden = nn.Linear(width, recipe.hidden, rng=rng)
-        self.output = nn.Linear(recipe.hidden, tokens - 1, rng=rng)
-        if recipe.direct:
-            self.direct = nn.Linear(width, tokens - 1, bias=False, rng=rng)
-
-    def __call__(
-        self, seen: Ids, dropout: float = 0.0, rng: np.random.Generator | None = None
-    ) -> tg.Tensor:
-        e = self.embedding(seen).reshape(len(seen), -1)  # seen (B, m), e (B, m·E)
-        h = nn.dropout(tg.tanh(self.hidden(e)), dropout, rng=rng)
-        scores: tg.Tensor = self.output(h)
-        return scores + self.direct(e) if hasattr(self, "direct") else scores  # (B, V)
-
-    @property
-    def size(self) -> int:
-        return sum(math.prod(p.shape) for p in self.parameters())
-
-
-def windows(ids: Ids, m: int) -> tuple[Ids, Ids]:
-    """(N, m) the tokens before each token that is predicted, `<s>` beyond its sentence's start, and
-    (N,) its class: its number less 1.
-
-    >>> windows(np.array([0, 3, 2, 0, 4]), 2)[0].tolist()
-    [[0, 0], [0, 3], [0, 0]]
-    """
-    at = np.flatnonzero(ids)
-    depth = depths(ids)[at]
-    seen = [np.where(depth >= j, ids[np.maximum(at - j, 0)], 0) for j in range(m, 0, -1)]
-    return np.stack(seen, axis=1), ids[at] - 1
-
-
 # Training
 
 
@@ -149,7 +109,8 @@ class Run:
         """A new model, of the next window."""
         self.tokens, recipe = tokens, self.recipe
         rng = np.random.default_rng((recipe.seed, self.window))
-        self.model = WindowLM(len(tokens), self.window, recipe, rng)
+        sizes = recipe.embedding, recipe.hidden, recipe.direct
+        self.model = WindowLM(len(tokens), self.window, *sizes, rng)
         self.optimizer = optim.Adam(self.model.parameters(), lr=recipe.lr)
         self.update, self.read, self.seconds = 0, 0, 0.0
         self.recent: list[float] = []  # losses since the last point of the curve
@@ -159,6 +120,10 @@ class Run:
     @property
     def done(self) -> bool:
         return len(self.results) == len(self.recipe.windows)
+
+    @property
+    def place(self) -> str:
+        return f"update {self.update} of window {self.window}"
 
     @property
     def window(self) -> int:
@@ -173,8 +138,8 @@ def train_step(run: Run, seen: Ids, targets: Ids, updates: int) -> float:
     run.model.zero_grad()
     loss.backward()
     norm = optim.clip_grad_norm_(run.model.parameters(), recipe.clip)
-    refuse_divergence(place(run), "token", float(loss.item()), norm)
-    run.optimizer.lr = learning_rate(recipe.lr, run.update, updates)
+    refuse_divergence(step_of(run), "token", float(loss.item()), norm)
+    run.optimizer.lr = training.learning_rate(recipe.lr, run.update, updates)
     run.optimizer.step()
     run.update += 1
     run.read += len(targets)
@@ -182,7 +147,7 @@ def train_step(run: Run, seen: Ids, targets: Ids, updates: int) -> float:
     return float(loss.item())
 
 
-def place(run: Run) -> str:
+def step_of(run: Run) -> str:
     return f"window {run.window}, update {run.update + 1}"
 
 
@@ -205,46 +170,32 @@ def order(recipe: Recipe, epoch: int, examples: int) -> Ids:
 
 def train(run: Run, parts: dict[str, Ids], folder: Path, interrupt: Interrupt) -> None:
     """Update until the present window's model is done; look at it and save now and then."""
-    recipe, saved = run.recipe, time.monotonic()
+    recipe = run.recipe
     seen, targets = windows(parts["train"], run.window)
     asked, answers = windows(parts["validation"], run.window)
     glance = asked[:GLANCE], answers[:GLANCE]
     pieces = math.ceil(len(targets) / recipe.batch)  # updates in an epoch
     updates = recipe.epochs * pieces
     every, now = math.ceil(updates / 10), order(recipe, run.update // pieces, len(targets))
-    with tqdm(total=updates, initial=run.update, unit="update", dynamic_ncols=True) as bar:
-        bar.mininterval = 0.1 if sys.stderr.isatty() else 10.0
-        while True:
-            if run.recent and (run.update % every == 0 or run.update == updates):
-                point(run, evaluate(run.model, glance, interrupt), folder)
-            if run.update == updates:
-                return
+    print(f"window {run.window}", file=sys.stderr)
+    for _ in training.updating(run, updates, "token", interrupt, lambda: save(run, folder)):
+        if run.recent and (run.update % every == 0 or run.update == updates):
+            point(run, evaluate(run.model, glance, interrupt), folder)
+        if run.update < updates:
             epoch, piece = divmod(run.update, pieces)
             if piece == 0:
                 now = order(recipe, epoch, len(targets))
             here = now[piece * recipe.batch : (piece + 1) * recipe.batch]
             run.recent.append(train_step(run, seen[here], targets[here], updates))
-            bar.set_postfix_str(progress(run), refresh=False)
-            bar.update()
-            if interrupt.requested:
-                raise Stopped
-            if time.monotonic() - saved > SAVE_SECONDS:
-                save(run, folder)
-                saved = time.monotonic()
 
 
 def point(run: Run, validation: float, folder: Path) -> None:
     """One more point of the curve."""
-    refuse_divergence(place(run), "token", validation)
+    refuse_divergence(step_of(run), "token", validation)
     nats = float(np.mean(run.recent))
     log(folder, window=run.window, update=run.update, training=nats, validation=validation)
     run.curve.append([run.window, run.update, nats, validation])
     run.recent.clear()
-
-
-def progress(run: Run) -> str:
-    loss, mean, rate = run.recent[-1], np.mean(run.recent), run.read / run.seconds
-    return f"window {run.window}, loss {loss:.3f}, {mean:.3f} nats/token, {rate:,.0f} tokens/s"
 
 
 def sweep(run: Run, parts: dict[str, Ids], folder: Path, interrupt: Interrupt) -> None:
@@ -297,18 +248,9 @@ def restore(folder: Path) -> Run:
 
 
 def sample(run: Run, length: int, temperature: float, prompt: Ids, seed: int) -> str:
-    """The prompt and `length` tokens more, each drawn from the model's distribution sharpened by
-    1/temperature, and seen when the next is drawn."""
-    rng, text = np.random.default_rng(seed), list(prompt)
-    with tg.no_grad():
-        for _ in range(length):
-            seen = windows(np.append(text, 1), run.window)[0][-1:]
-            scores = run.model(seen)[0].astype("float64") / temperature
-            p = tg.softmax(scores).numpy()
-            text.append(int(rng.choice(len(p), p=p)) + 1)
-            if run.tokens.unit == "word" and text[-1] == 1:
-                text.append(0)
-    return run.tokens.decode(text)
+    """The prompt, and `length` tokens more that the present window's model expects after it."""
+    model = Windowed(run.model, run.tokens, run.window)
+    return written(model, prompt, length, seed, temperature)
 
 
 def draw_curve(run: Run, part: str, path: Path) -> None:
@@ -362,20 +304,7 @@ def report(run: Run, parts: dict[str, Ids], folder: Path) -> dict[str, Any]:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "python -m zoo.fixed_window_lm",
-        description=__doc__,
-        formatter_class=argparse.RawTextHelpFormatter,
-    )
-    add, mode = parser.add_argument, parser.add_mutually_exclusive_group()
-    whole, real = between(int, 1, 10**6), between(float, 1e-9, 1e9)
-    add("--data", type=a_name, metavar="NAME", help=ABOUT_DATA)
-    add("--out", type=Path, metavar="DIR", help=f"its folder (default: runs/{NAME}-NAME, -2, ...)")
-    mode.add_argument("--resume", action="store_true", help=ABOUT_RESUME)
-    mode.add_argument("--sample", type=whole, metavar="N", help="only write N tokens from it")
-    add("--temperature", type=real, metavar="X", default=1.0, help="of the text (default: 1)")
-    add("--prompt", metavar="TEXT", default="", help="what the text goes on from (default: <s>)")
-    add("--curve", type=png_in_folder, metavar="PNG", help="draw the perplexities")
+    parser = training_parser(NAME, __doc__, ABOUT_DATA, "tokens", 1.0)
     kinds = {"dropout": between(float, 0, 0.99), "windows": between(int, 1, 64)}
     add_options(parser, Recipe, RECIPES, kinds, {"unit": UNITS})
     options = parser.parse_args(argv)
@@ -403,38 +332,16 @@ def prepare(options: argparse.Namespace, folder: Path) -> tuple[Run, dict[str, I
     return run, parts
 
 
-def opening(options: argparse.Namespace, run: Run) -> Ids:
-    """What the model's own text goes on from."""
-    ids = run.tokens.beginning(options.prompt)
-    if ids is None:
-        raise ValueError(
-            f"--prompt: expected {run.recipe.unit}s of the text, got {options.prompt!r}; drop them"
-        )
-    return ids
-
-
 def run_training(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     run, parts = prepare(options, folder)
-    prompt = opening(options, run)
+    prompt = opening(run.tokens, options.prompt)
     if not options.resume:
-        folder = folder_of(options, NAME, "pydoc", make=True)
+        folder = training.folder_of(options, NAME, "pydoc", make=True)
         save(run, folder)
-    log(
-        folder,
-        command=options.command,
-        recipe=asdict(run.recipe),
-        window=run.window,
-        update=run.update,
-    )
-    with Interrupt() as interrupt:
-        try:
-            sweep(run, parts, folder, interrupt)
-        except Stopped:
-            save(run, folder)
-            words = shlex.join(["--resume", "--data", run.data, "--out", str(folder)])
-            at = f"update {run.update} of window {run.window}"
-            print(f"saved after {at}; go on with {words}", file=sys.stderr)
-            raise SystemExit(interrupt.exit_code) from None
+    done = {"window": run.window, "update": run.update}
+    log(folder, command=options.command, recipe=asdict(run.recipe), **done)
+    with training.stopping(run, folder, lambda: save(run, folder)) as interrupt:
+        sweep(run, parts, folder, interrupt)
     found = report(run, parts, folder)
     print(sample(run, 60, options.temperature, prompt, run.recipe.seed))
     print(f"\n{folder / CHECKPOINT}; {found['minutes']:.1f} minutes of training")
@@ -445,12 +352,14 @@ def run_training(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def run_script(options: argparse.Namespace) -> Any:
-    folder = folder_of(options, NAME, "pydoc")
+    folder = training.folder_of(options, NAME, "pydoc")
     if not options.sample:
         return run_training(options, folder)
     run = restore(folder)
     seed = options.recipe.get("seed", run.recipe.seed)
-    text = sample(run, options.sample, options.temperature, opening(options, run), seed)
+    text = sample(
+        run, options.sample, options.temperature, opening(run.tokens, options.prompt), seed
+    )
     print(f"from {folder / CHECKPOINT}, window {run.window}", file=sys.stderr)
     print(text)
     return text

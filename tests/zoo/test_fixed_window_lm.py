@@ -20,9 +20,10 @@ from hypothesis import strategies as st
 
 from tinygrad_rnn import saving
 from zoo import fixed_window_lm
-from zoo.fixed_window_lm import Recipe, Run, WindowLM, windows
+from zoo.fixed_window_lm import Recipe, Run
 from zoo.models import ngrams
 from zoo.models.counts import count
+from zoo.models.window_lm import WindowLM, windows
 from zoo.running.interrupt import Interrupt
 from zoo.texts.tokens import Tokens
 
@@ -151,8 +152,8 @@ def test_perplexities_are_those_of_the_equations(options, capsys):
 
 
 def test_evaluation_adds_its_batches_up():
-    rng, recipe = np.random.default_rng(0), Recipe(embedding=3, hidden=4)
-    model = WindowLM(7, 2, recipe, rng)
+    rng = np.random.default_rng(0)
+    model = WindowLM(7, 2, 3, 4, False, rng)
     ids = np.insert(rng.integers(1, 7, 2500), range(0, 2500, 10), 0)
     arrays = {f"model.{n}": a for n, a in model.state_dict().items()}
     fast = fixed_window_lm.evaluate(model, windows(ids, 2), Interrupt())
@@ -348,7 +349,7 @@ def test_a_new_run_never_takes_the_folder_of_another(capsys):
         (["--curve", "x.jpg"], "--curve: expected a name that ends in .png, got 'x.jpg'"),
         (["--curve", "no/x.png"], "--curve: expected a name in an existing folder, got no/x.png"),
         (["--data", "none"], "one of stdlib, tiny-shakespeare, pydoc, ptb, got 'none': No such"),
-        (["--prompt", "the dog"], "--prompt: expected words of the text, got 'the dog'; drop them"),
+        (["--prompt", "the dog"], "--prompt: expected words of the text, got ['dog']; drop them"),
         (["--out", "cats.txt/below"], "cats.txt/below'; name another place"),
         (["--hidden", "900000000"], "Unable to allocate"),
     ],
@@ -405,7 +406,7 @@ def test_a_folder_without_permission_is_named(capsys):
 
 @pytest.mark.parametrize("nth", [1, 3, 20])
 def test_a_full_disk_loses_nothing_that_was_saved(nth, whole, monkeypatch, capsys):
-    monkeypatch.setattr(fixed_window_lm, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(fixed_window_lm.training, "SAVE_SECONDS", 0.0)
     calls, write = [], saving._write_synced
 
     def full(path, blob):
@@ -430,7 +431,7 @@ def test_a_full_disk_loses_nothing_that_was_saved(nth, whole, monkeypatch, capsy
 def test_nan_and_inf_stop_at_their_update_and_leave_the_checkpoint(
     name, value, whole, monkeypatch, capsys
 ):
-    monkeypatch.setattr(fixed_window_lm, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(fixed_window_lm.training, "SAVE_SECONDS", 0.0)
     owner, function = {
         "loss": (fixed_window_lm.nn, "cross_entropy"),
         "gradient": (fixed_window_lm.optim, "clip_grad_norm_"),

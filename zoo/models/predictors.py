@@ -10,8 +10,8 @@ import numpy as np
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
-from zoo.fixed_window_lm import WindowLM
 from zoo.models.ngrams import Floats, NGrams
+from zoo.models.window_lm import WindowLM
 from zoo.texts.datasets import Ids
 from zoo.texts.tokens import Tokens, depths
 

@@ -77,15 +77,17 @@ def folder_of(options: argparse.Namespace, name: str, data: str, make: bool = Fa
 
 @contextmanager
 def stopping(run: Any, folder: Path, save: Callable[[], None]) -> Iterator[Interrupt]:
-    """Around a training that can be stopped: it is then saved, and how to go on is told. BLAS has
-    one thread, since its threads and ours would wait for each other."""
+    """Around a training that can be stopped: it is then saved, and after which update, or `place`
+    of the run, and how to go on is told. BLAS has one thread, since its threads and ours would
+    wait for each other."""
     with Interrupt() as interrupt, threadpool_limits(1, "blas"):
         try:
             yield interrupt
         except Stopped:
             save()
             words = shlex.join(["--resume", "--data", run.data, "--out", str(folder)])
-            print(f"saved after update {run.update}; go on with {words}", file=sys.stderr)
+            place = getattr(run, "place", f"update {run.update}")
+            print(f"saved after {place}; go on with {words}", file=sys.stderr)
             raise SystemExit(interrupt.exit_code) from None
 
 
