@@ -1,9 +1,10 @@
 """Recurrent networks at work: every module here is one task, run by `python -m zoo.NAME`.
 
 Before a script's own first line its imports are read: Ctrl-C ends that without a traceback, and a
-package that is missing is one line.
+package that is missing is one line. A terminal without ∂ shows a question mark.
 """
 
+import io
 import signal
 import sys
 from types import TracebackType
@@ -22,5 +23,7 @@ def _told(kind: type[BaseException], error: BaseException, trace: TracebackType 
 
 if sys.argv[:1] == ["-m"]:  # so it is while `python -m` looks for the script
     sys.excepthook = _told
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # until `runs.ending_well`

@@ -24,7 +24,6 @@ model, §2; with the LSTM of Gers, Schmidhuber & Cummins (2000), Learning to For
 from __future__ import annotations
 
 import argparse
-import io
 import math
 import sys
 import time
@@ -280,6 +279,4 @@ def main(argv: Sequence[str] | None = None) -> Any:
 
 
 if __name__ == "__main__":
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
     main()

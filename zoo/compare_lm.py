@@ -32,8 +32,6 @@ Srivastava, Koutník & Schmidhuber (2017), Recurrent Highway Networks, §4.
 from __future__ import annotations
 
 import argparse
-import io
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -140,6 +138,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--threads", type=between(int, 1, 1024), metavar="N", help="of the layers (default: all)")
     kinds = {"dropout": between(float, 0, 0.99), "minutes": between(float, 0, 1e6)}
     add_options(parser, Recipe, RECIPES, kinds, {"unit": UNITS, "models": MODELS})
+    parser.set_defaults(sample=None)  # it writes no text
     options = parser.parse_args(argv)
     options.command = typed(f"zoo.{NAME}", argv)
     options.models = options.models and once([name for name in MODELS if name in options.models])
@@ -180,9 +179,7 @@ def report(found: Comparison, study: Study, folder: Path) -> Row:
 
 
 def run_script(options: argparse.Namespace) -> Row:
-    find = runs.last_folder if options.resume else runs.new_folder
-    mark = f"{NAME}-{Path(options.data or 'pydoc').stem}", "checkpoint*.safetensors"
-    folder = find(options.out, *mark)
+    folder = training.folder_of(options, NAME, "pydoc")
     found, study = prepare(options, folder)
     recipe = found.recipe
     for name in recipe.models:
@@ -191,7 +188,7 @@ def run_script(options: argparse.Namespace) -> Row:
     if options.threads:
         tg.set_num_threads(options.threads)
     if not options.resume:
-        folder = runs.made_folder(options.out, *mark)
+        folder = training.folder_of(options, NAME, "pydoc", make=True)
     runs.log(folder, command=options.command, recipe=asdict(recipe), text=study.text)
     save(found, folder)
     with training.stopping(found, folder, lambda: save(found, folder)) as interrupt:
@@ -211,6 +208,4 @@ def main(argv: Sequence[str] | None = None) -> Any:
 
 
 if __name__ == "__main__":
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
     main()

@@ -25,7 +25,6 @@ Bengio, Ducharme, Vincent & Janvin (2003), A Neural Probabilistic Language Model
 from __future__ import annotations
 
 import argparse
-import io
 import math
 import sys
 import time
@@ -371,6 +370,4 @@ def main(argv: Sequence[str] | None = None) -> Any:
 
 
 if __name__ == "__main__":
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
     main()

@@ -24,8 +24,6 @@ Forbes & Choi (2020), The Curious Case of Neural Text Degeneration, §3.1 (the n
 from __future__ import annotations
 
 import argparse
-import io
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -142,6 +140,4 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
     main()

@@ -28,7 +28,6 @@ Mikolov & Zweig (2012), Context dependent recurrent neural network language mode
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 import time
 import tracemalloc
@@ -263,6 +262,4 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
     main()

@@ -33,7 +33,6 @@ independent authorship attribution using character level language models.
 from __future__ import annotations
 
 import argparse
-import io
 import re
 import sys
 import time
@@ -268,6 +267,4 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
     main()

@@ -31,7 +31,6 @@ Models, §4 (what best takes its dropout from).
 from __future__ import annotations
 
 import argparse
-import io
 import math
 import sys
 import time
@@ -225,6 +224,4 @@ def main(argv: Sequence[str] | None = None) -> Any:
 
 
 if __name__ == "__main__":
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
     main()

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import errno
+import functools
 import importlib.util
 import itertools
 import json
@@ -20,6 +21,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.zoo import scripts
+from tests.zoo.scripts import cats, posix, same_bits
 from tinygrad_rnn import saving
 from tinygrad_rnn.nn import regularisation
 from zoo import char_lm
@@ -31,12 +34,10 @@ ROOT = Path(__file__).resolve().parents[2]
 DATA = os.environ.get("TINYGRAD_RNN_DATA")
 SMALL = "--hidden 8 --embedding 6 --updates 30 --batch 4 --length 8".split()
 LONG = [*SMALL, "--updates", "600"]
-WORDS = "the cat sat on a mat and then it ran\n off".split(" ")
-CATS = " ".join(random.Random(0).choices(WORDS, k=600))[:2000]
+CATS = cats(600)[:2000]
 
 pytest.importorskip("tqdm")
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
-posix = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
 
 
 @pytest.fixture(autouse=True)
@@ -51,15 +52,7 @@ def train(*arguments, data="cats.txt", small=SMALL):
     return char_lm.main(["--data", data, *small, *arguments])
 
 
-def refused(capsys, *arguments, code=2):
-    """The one line on stderr that a run ends with; no traceback, ever."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as end:
-        char_lm.main(list(map(str, arguments)))
-    assert end.value.code == code
-    out, err = capsys.readouterr()
-    assert "Traceback" not in err and "validation" not in out
-    return err.splitlines()[-1]
+refused = functools.partial(scripts.refused, char_lm.main, "validation")
 
 
 @pytest.fixture(scope="module")
@@ -85,10 +78,8 @@ def same_end(a, b):
     assert {n.partition(".")[0] for n in arrays} >= {"model", "optimizer", "carried", "curve"}
     assert arrays["recent"].size == 0 and arrays["curve"].shape[1] == 3
     assert any(np.abs(a).max() > 0 for n, a in arrays.items() if n.startswith("carried."))
-    assert state == other and arrays.keys() == others.keys()
-    return all(
-        x.dtype == others[n].dtype and x.tobytes() == others[n].tobytes() for n, x in arrays.items()
-    )
+    assert state == other
+    return same_bits(arrays, others)
 
 
 # The result.

@@ -1,12 +1,11 @@
 """All models have the same budget and text, a stopped comparison goes on, no traceback is seen."""
 
 import doctest
+import functools
 import importlib
 import importlib.util
 import json
 import math
-import os
-import random
 import re
 import signal
 import sys
@@ -18,6 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tinygrad_rnn as tg
+from tests.zoo import scripts
+from tests.zoo.scripts import cats, posix
 from tinygrad_rnn import saving
 from zoo import compare_lm, word_lm
 from zoo.compared import trials
@@ -31,11 +32,9 @@ SMALL = (
     "--embedding 5 --parameters 400 --batch 4 --length 7 --epochs 2 --seeds 2 --lr 0.004".split()
 )
 TWO = "--models 5-gram window rnn".split()
-WORDS = "the cat sat on a mat and then it ran\n off".split(" ")
-CATS = " ".join(random.Random(0).choices(WORDS, k=400))
+CATS = cats(400)
 
 pytest.importorskip("tqdm")
-posix = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
 
 
 @pytest.fixture(autouse=True)
@@ -50,15 +49,7 @@ def compare(*arguments, data="cats.txt", small=(*SMALL, *TWO)):
     return compare_lm.main(["--data", data, *small, *map(str, arguments)])
 
 
-def refused(capsys, *arguments, code=2):
-    """The one line on stderr that a run ends with; no traceback, ever."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as end:
-        compare_lm.main(list(map(str, arguments)))
-    assert end.value.code == code
-    out, err = capsys.readouterr()
-    assert "Traceback" not in err and "perplexity" not in out
-    return err.splitlines()[-1]
+refused = functools.partial(scripts.refused, compare_lm.main, "perplexity")
 
 
 def checkpoint(folder="runs/compare_lm-cats"):

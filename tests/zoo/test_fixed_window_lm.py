@@ -3,11 +3,11 @@
 import dataclasses
 import doctest
 import errno
+import functools
 import importlib.util
 import json
 import math
 import os
-import random
 import re
 import signal
 import sys
@@ -18,6 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.zoo import scripts
+from tests.zoo.scripts import cats, posix, same_bits
 from tinygrad_rnn import saving
 from zoo import fixed_window_lm
 from zoo.fixed_window_lm import Recipe, Run
@@ -29,11 +31,9 @@ from zoo.texts.tokens import Tokens
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = "--embedding 5 --hidden 6 --batch 64 --epochs 3 --windows 2 1".split()
-WORDS = "the cat sat on a mat and then it ran\n off".split(" ")
-CATS = " ".join(random.Random(0).choices(WORDS, k=400))
+CATS = cats(400)
 
 pytest.importorskip("tqdm")
-posix = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
 
 
 @pytest.fixture(autouse=True)
@@ -48,15 +48,7 @@ def train(*arguments, data="cats.txt", small=SMALL):
     return fixed_window_lm.main(["--data", data, *small, *map(str, arguments)])
 
 
-def refused(capsys, *arguments, code=2):
-    """The one line on stderr that a run ends with; no traceback, ever."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as end:
-        fixed_window_lm.main(list(map(str, arguments)))
-    assert end.value.code == code
-    out, err = capsys.readouterr()
-    assert "Traceback" not in err and "perplexities" not in out
-    return err.splitlines()[-1]
+refused = functools.partial(scripts.refused, fixed_window_lm.main, "perplexities")
 
 
 def checkpoint(folder="runs/fixed_window_lm-cats"):
@@ -94,10 +86,8 @@ def same_end(a, b):
         "tokens",
     }
     assert len(state["results"]) == 2 and arrays["recent"].size == 0
-    assert state == other and arrays.keys() == others.keys()
-    return all(
-        x.dtype == others[n].dtype and x.tobytes() == others[n].tobytes() for n, x in arrays.items()
-    )
+    assert state == other
+    return same_bits(arrays, others)
 
 
 # The model.

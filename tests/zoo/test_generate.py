@@ -2,6 +2,7 @@
 
 import dataclasses
 import doctest
+import functools
 import importlib
 import importlib.util
 import json
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.zoo import scripts
 from tinygrad_rnn import saving
 from zoo import char_lm, fixed_window_lm, generate, ngram_lm, word_lm
 from zoo.generate import new_share, novelty
@@ -59,18 +61,7 @@ def here(folder, monkeypatch):
 
 @pytest.fixture
 def refused(capsys):
-    """The one line on stderr that a run ends with; no traceback, ever."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            generate.main(list(map(str, arguments)))
-        assert end.value.code == 2
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err and "new of them" not in out
-        return err.splitlines()[-1]
-
-    return run
+    return functools.partial(scripts.refused, generate.main, "new of them", capsys)
 
 
 # One face for all models.

@@ -1,6 +1,7 @@
 """Figures of merit are what they say, the truth is always among the answers, no word flatters."""
 
 import doctest
+import functools
 import importlib
 import importlib.util
 import json
@@ -17,6 +18,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from tests.zoo import scripts
 from tinygrad_rnn import saving
 from zoo import char_lm, ngram_lm, score, word_lm
 from zoo.models import trained
@@ -76,18 +78,7 @@ def here(folder, monkeypatch):
 
 @pytest.fixture
 def refused(capsys):
-    """The one line on stderr that a run ends with; no traceback, ever."""
-
-    def run(*arguments):
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            score.main(list(map(str, arguments)))
-        assert end.value.code == 2
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err and "±" not in out
-        return err.splitlines()[-1]
-
-    return run
+    return functools.partial(scripts.refused, score.main, "±", capsys)
 
 
 def model(name):

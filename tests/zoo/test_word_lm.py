@@ -1,11 +1,11 @@
 """Perplexities are as the equations say, a stopped run resumes to the bit, no traceback is seen."""
 
 import errno
+import functools
 import itertools
 import json
 import math
 import os
-import random
 import re
 import signal
 import sys
@@ -16,6 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.zoo import scripts
+from tests.zoo.scripts import cats, posix, same_bits
 from tinygrad_rnn import saving
 from zoo import word_lm
 from zoo.models import word_runs
@@ -26,11 +28,9 @@ from zoo.texts.tokens import Tokens
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = "--embedding 5 --hidden 6 --batch 4 --length 7 --epochs 3 --init 0.3".split()
-WORDS = "the cat sat on a mat and then it ran\n off".split(" ")
-CATS = " ".join(random.Random(0).choices(WORDS, k=400))
+CATS = cats(400)
 
 pytest.importorskip("tqdm")
-posix = pytest.mark.skipif(os.name != "posix", reason="sends POSIX signals")
 
 
 @pytest.fixture(autouse=True)
@@ -45,15 +45,7 @@ def train(*arguments, data="cats.txt", small=SMALL):
     return word_lm.main(["--data", data, *small, *map(str, arguments)])
 
 
-def refused(capsys, *arguments, code=2):
-    """The one line on stderr that a run ends with; no traceback, ever."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as end:
-        word_lm.main(list(map(str, arguments)))
-    assert end.value.code == code
-    out, err = capsys.readouterr()
-    assert "Traceback" not in err and "validation" not in out
-    return err.splitlines()[-1]
+refused = functools.partial(scripts.refused, word_lm.main, "validation")
 
 
 def checkpoint(folder="runs/word_lm-cats"):
@@ -79,10 +71,8 @@ def same_end(a, b):
     parts = {n.partition(".")[0] for n in arrays}
     assert parts == {"model", "best", "optimizer", "curve", "recent", "tokens"}
     assert state["epoch"] == len(arrays["curve"]) == 3 and arrays["recent"].size == 0
-    assert state == other and arrays.keys() == others.keys()
-    return all(
-        x.dtype == others[n].dtype and x.tobytes() == others[n].tobytes() for n, x in arrays.items()
-    )
+    assert state == other
+    return same_bits(arrays, others)
 
 
 # The model and how it is judged.

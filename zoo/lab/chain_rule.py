@@ -31,7 +31,6 @@ to Do It.
 from __future__ import annotations
 
 import argparse
-import io
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -402,6 +401,4 @@ def main(argv: Sequence[str] | None = None) -> Metrics:
 
 
 if __name__ == "__main__":
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # a terminal without ∂ shows a question mark
     main()
