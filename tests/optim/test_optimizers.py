@@ -469,6 +469,8 @@ BAD = {
     ),
     "negative rate": ([X], {"lr": -0.1}, ValueError, r"expected lr of at least 0, got -0\.1"),
     "rate NaN": ([X], {"lr": math.nan}, ValueError, r"expected lr of at least 0, got nan"),
+    "rate no number": ([X], {"lr": "fast"}, ValueError, r"expected lr of at least 0, got 'fast'"),
+    "rate None": ([X], {"lr": None}, ValueError, r"expected lr of at least 0, got None"),
 }
 
 
@@ -480,10 +482,18 @@ def test_wrong_arguments_are_refused(name, case):
         OPTIMIZERS[name].make(params, **options)
 
 
-@pytest.mark.parametrize("betas", [(1.0, 0.9), (0.9, 1.0), (-0.1, 0.9), (0.9, math.nan), (0.9,)])
+BETAS = [(1.0, 0.9), (0.9, 1.0), (-0.1, 0.9), (0.9, math.nan), (0.9,), 0.9, (0.9, "b")]
+
+
+@pytest.mark.parametrize("betas", BETAS)
 def test_adam_refuses_betas_outside_their_range(betas):
-    with pytest.raises(ValueError, match=r"^Adam: expected two betas in \[0, 1\), got \("):
+    with pytest.raises(ValueError, match=r"^Adam: expected two betas in \[0, 1\), got "):
         tg.optim.Adam([X], betas=betas)
+
+
+def test_sgd_refuses_a_dampening_that_is_no_number():
+    with pytest.raises(ValueError, match=r"^SGD: expected dampening of at least -inf, got 'a'"):
+        tg.optim.SGD([X], dampening="a")
 
 
 NUMBERS = [

@@ -20,11 +20,14 @@ Values = tuple[Any, ...]
 def in_range(where: str, options: Options) -> None:
     """Raise unless these options are in their ranges."""
     for name, value in options.items():
-        if name == "betas":
-            if len(value) != 2 or not all(0 <= b < 1 for b in value):
-                raise ValueError(f"{where}: expected two betas in [0, 1), got {value}")
-        elif name != "dampening" and not value >= 0:
-            raise ValueError(f"{where}: expected {name} of at least 0, got {value}")
+        two, least = name == "betas", -math.inf if name == "dampening" else 0
+        try:
+            fine = len(value) == 2 and all(0 <= b < 1 for b in value) if two else value >= least
+        except TypeError:
+            fine = False
+        if not fine:
+            expected = "two betas in [0, 1)" if two else f"{name} of at least {least}"
+            raise ValueError(f"{where}: expected {expected}, got {value!r}")
 
 
 class Rule(NamedTuple):
