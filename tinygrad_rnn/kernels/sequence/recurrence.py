@@ -129,9 +129,7 @@ class Recurrence:
         `overwrite` allows it to lose what the forward pass has left.
         """
         lengths, params, xs = saved.lengths, saved.given.params, len(saved.given.xs)
-        if lengths is not None:
-            d_output = lengths.gathered(d_output)
-        d_output = rows(d_output)
+        d_output = rows(d_output if lengths is None else lengths.gathered(d_output))
         key = saved.call, Ask(d_output.strides, tuple(wanted[:xs]), overwrite)
         layout = self._returns.get(key)
         if layout is None:

@@ -7,6 +7,7 @@ parameter, with the number that fills it at first. `loop` says what an equation 
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -21,13 +22,11 @@ def in_range(where: str, options: Options) -> None:
     """Raise unless these options are in their ranges."""
     for name, value in options.items():
         two, least = name == "betas", -math.inf if name == "dampening" else 0
-        try:
-            fine = len(value) == 2 and all(0 <= b < 1 for b in value) if two else value >= least
-        except TypeError:
-            fine = False
-        if not fine:
-            expected = "two betas in [0, 1)" if two else f"{name} of at least {least}"
-            raise ValueError(f"{where}: expected {expected}, got {value!r}")
+        with contextlib.suppress(TypeError):
+            if (len(value) == 2 and all(0 <= b < 1 for b in value)) if two else value >= least:
+                continue
+        expected = "two betas in [0, 1)" if two else f"{name} of at least {least}"
+        raise ValueError(f"{where}: expected {expected}, got {value!r}")
 
 
 class Rule(NamedTuple):
