@@ -173,9 +173,12 @@ CELLS = {
         cells.lstm_zoneout.step,
         lambda i, h: library(cells.lstm)(i, h)._replace(xs=(i, h, 1), masks=(1, 2)),
     ),
-    "deep_highway": Row(
-        cells.recurrent_highway.step, library(cells.recurrent_highway, cells.highway_shapes(5))
-    ),
+    **{
+        f"highway_{n}": Row(
+            cells.recurrent_highway.step, library(cells.recurrent_highway, cells.highway_shapes(n))
+        )
+        for n in (1, 2, 4, 5)
+    },
     "readout": Row(readout, lambda i, h: Sizes(i, h, ((h, i), (h, h), (i + 2, h), (i + 2,)))),
     "joined": Row(joined, lambda i, h: Sizes(i, h, ((h, i + h), (h,)))),
     "matrices": Row(matrices, lambda i, h: Sizes(i, h, ((i, h), (h, h), (h,)))),
