@@ -746,7 +746,8 @@ def test_the_error_points_to_the_previous_checkpoint(tmp_path, current):
         save(path, {}, {"step": step})
     path.unlink() if current is None else path.write_bytes(current)
     previous = tmp_path / "a.previous.safetensors"
-    with pytest.raises(CheckpointError, match=f"; the previous checkpoint is at {fixed(previous)}"):
+    remedy = f"; rename the previous checkpoint, {fixed(previous)}, to go on from it"
+    with pytest.raises(CheckpointError, match=remedy):
         load(path)
     assert load(previous)[1] == {"step": 0}
 

@@ -139,7 +139,7 @@ def _reason(error: Exception) -> str:
 def _remedy(path: PathLike) -> str:
     with suppress(OSError, ValueError):
         if (previous := previous_path(path)).is_file():
-            return f"the previous checkpoint is at {str(previous)!r}"
+            return f"rename the previous checkpoint, {str(previous)!r}, to go on from it"
     return "there is no previous checkpoint: restore a copy or start anew"
 
 

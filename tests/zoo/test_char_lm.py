@@ -424,7 +424,8 @@ def test_a_damaged_checkpoint_is_named_with_the_one_before(capsys):
     for way in (["--resume"], ["--sample", 5]):
         message = refused(capsys, "--data", "cats.txt", *way)
         assert message.startswith(f"char_lm: load: '{checkpoint()}': expected an intact checkpoint")
-        assert message.endswith(f"the previous checkpoint is at '{previous.resolve()}'")
+        remedy = f"rename the previous checkpoint, '{previous.resolve()}', to go on from it"
+        assert message.endswith(remedy)
     assert checkpoint().read_bytes() == blob
     os.replace(previous, checkpoint())
     assert char_lm.main(["--resume", "--data", "cats.txt"])["recipe"]["hidden"] == 8

@@ -296,7 +296,7 @@ def test_the_checkpoint_before_is_named_where_the_last_is_gone(tmp_path, refused
     (tmp_path / "result.json").write_bytes(Path("char_lm/result.json").read_bytes())
     message = refused(tmp_path)
     assert "expected an intact checkpoint, got 'No such file" in message
-    assert "the previous checkpoint is at" in message and "checkpoint.previous" in message
+    assert "rename the previous checkpoint, '" in message and "checkpoint.previous" in message
 
 
 def test_a_text_that_has_changed_is_named(tmp_path, monkeypatch, folder, refused):
