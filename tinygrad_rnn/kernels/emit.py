@@ -59,9 +59,9 @@ class Module:
         kind = ir.FunctionType(result, arguments)
         return self.module.globals.get(name) or ir.Function(self.module, kind, name)
 
-    def compiled(self) -> bytes:
-        """The object code."""
-        return object_code(str(self.module))
+    def compiled(self, quick: bool = False) -> bytes:
+        """The object code; `quick` is for straight code, in whose loops little stays the same."""
+        return object_code(str(self.module), quick)
 
 
 class Word:

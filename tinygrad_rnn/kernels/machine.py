@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 WIDTHS = (4, 8, 16)  # float32 lanes of a vector: NEON and SSE, AVX2, AVX-512
+QUICK = ("loop_rotate", "new_gvn", "instruction_combine", "simplify_cfg")  # passes of LLVM's
 LOCK = threading.RLock()  # held while code is made or loaded, so that no `fork` comes between
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(
@@ -64,20 +65,25 @@ def lanes_of(dtype: np.dtype) -> int:
     return float_lanes() * 4 // dtype.itemsize
 
 
-def object_code(text: str) -> bytes:
-    """Optimised machine code of a module in LLVM's language."""
+def object_code(text: str, quick: bool = False) -> bytes:
+    """Optimised machine code of a module in LLVM's language.
+
+    LLVM's usual passes take as long as its choice of instructions, the `quick` ones a fifth of it.
+    """
     llvm = _llvm()
     module = llvm.parse_assembly(text)
     module.triple = llvm.get_process_triple()
     module.verify()
-    name, features = host()
     machine = llvm.Target.from_default_triple().create_target_machine(
-        cpu=name, features=features, opt=3, reloc="pic", codemodel="default"
+        *host(), opt=3, reloc="pic", codemodel="default"
     )
     tuning = llvm.create_pipeline_tuning_options(speed_level=2)
     tuning.loop_unrolling = tuning.loop_vectorization = tuning.slp_vectorization = False
     builder = llvm.create_pass_builder(machine, tuning)
-    builder.getModulePassManager().run(module, builder)
+    passes = llvm.create_new_module_pass_manager() if quick else builder.getModulePassManager()
+    for name in QUICK if quick else ():
+        getattr(passes, f"add_{name}_pass")()
+    passes.run(module, builder)
     return bytes(machine.emit_object(module))
 
 

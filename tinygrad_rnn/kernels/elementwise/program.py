@@ -50,7 +50,7 @@ def kernel_code(form: Form, dtype: Any) -> bytes:
         kernel = _Kernel(e, form, table, bases)
         with e.loop(start, stop) as unit:
             kernel.unit(unit)
-    return module.compiled()
+    return module.compiled(quick=True)
 
 
 class _Kernel:

@@ -35,7 +35,7 @@ def program_code(code: Code, dtype: Any) -> bytes:
     module = Module(dtype)
     with module.function("run", ["table", "bases", "start", "stop"]) as (e, arguments):
         _Driver(e, code, *arguments).write()
-    return module.compiled()
+    return module.compiled(quick=True)
 
 
 class _Site:

@@ -101,8 +101,7 @@ class Recurrence:
     ) -> tuple[list[Any], Call, Layout]:
         """The arrays that a forward pass is given, its shape and its layout."""
         xs, each = given.xs, given.each
-        fixed = [*each, *(given.params[p] for p in self.cell.units)]
-        arrays = [rows(a) for a in (*xs, *fixed)]
+        arrays = [rows(a) for a in (*xs, *each, *(given.params[p] for p in self.cell.units))]
         strides = tuple(a.strides for a in arrays[: len(xs)])
         if lengths is None:
             steps, batch, _ = xs[0].shape
@@ -162,14 +161,12 @@ class Recurrence:
         wanted: Sequence[bool],
     ) -> list[Any]:
         """The gradients of xs, states and each."""
-        where, given, lengths = layout.arrays, saved.given, saved.lengths
+        where, given, lengths, live = layout.arrays, saved.given, saved.lengths, self.cell.live
 
         def results(kind: str, name: str, count: int) -> list[Any]:
-            live = [(kind, k) in self.cell.live for k in range(count)]
-            return [arrays[where[name, k]] if live[k] else None for k in range(count)]
+            return [arrays[where[name, k]] if (kind, k) in live else None for k in range(count)]
 
-        d_xs = results("x", "d_x", len(given.xs))
-        d_xs = [d if wanted[k] else None for k, d in enumerate(d_xs)]
+        d_xs = [d if wanted[k] else None for k, d in enumerate(results("x", "d_x", len(given.xs)))]
         rest = results("state", "d_next", len(d_states))
         rest += results("each", "d_each", len(given.each))
         if lengths is None:
