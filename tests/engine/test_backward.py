@@ -34,7 +34,6 @@ def no_garbage():
         found = gc.collect()
     finally:
         gc.enable()
-        gc.unfreeze()
     assert found == 0
 
 
