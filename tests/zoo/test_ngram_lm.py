@@ -399,7 +399,15 @@ def test_a_set_in_three_parts_is_read_packed_or_not(tmp_path, monkeypatch):
     assert result["recipe"]["least"] == 1 and result["text"]["unknown"]["test"] == 1 / 3
 
 
-@pytest.mark.parametrize("blob", [gzip.compress(b"a b\n" * 9)[:-9], b"a b\n", b"", b"\x1f\x8b"])
+DAMAGED = {
+    "cut": gzip.compress(b"a b\n" * 9, mtime=0)[:-9],
+    "not packed": b"a b\n",
+    "empty": b"",
+    "head": b"\x1f\x8b",
+}
+
+
+@pytest.mark.parametrize("blob", DAMAGED.values(), ids=DAMAGED)
 def test_a_damaged_part_is_named(blob, tmp_path, monkeypatch, capsys):
     published(tmp_path, monkeypatch, train=b"a b\n" * 9)
     (tmp_path / "ptb/train.txt.gz").write_bytes(blob)
