@@ -35,6 +35,14 @@ TRAIN = """
 """
 
 
+def line_of(pipe):
+    """Its next line, and nothing that `communicate` would miss, as `readline` reads ahead."""
+    found = b""
+    while not found.endswith(b"\n") and (byte := os.read(pipe.fileno(), 1)):
+        found += byte
+    return found.decode()
+
+
 class Training:
     """A process that takes steps and can be sent signals; always ended by the test's end."""
 
@@ -49,7 +57,7 @@ class Training:
         )
 
     def __enter__(self):
-        assert self.process.stdout.readline() == "step 0\n"
+        assert line_of(self.process.stdout) == "step 0\n"
         return self
 
     def __exit__(self, *_):
@@ -87,7 +95,7 @@ def test_without_a_signal_the_training_runs_to_its_end():
 def test_ctrl_c_after_the_line_stops_in_the_middle_of_a_step(first):
     with Training(1000, 60) as training:
         training.send(first)
-        assert training.process.stderr.readline().startswith("saving at the next step")
+        assert line_of(training.process.stderr).startswith("saving at the next step")
         training.send(signal.SIGINT)
         code, out, err = training.end()
     assert code == -signal.SIGINT  # which a shell shows as 130
@@ -98,7 +106,7 @@ def test_ctrl_c_after_the_line_stops_in_the_middle_of_a_step(first):
 def test_a_repeated_sigterm_still_saves():
     with Training(1000, 0.5) as training:
         training.send(signal.SIGTERM)
-        training.process.stderr.readline()
+        line_of(training.process.stderr)
         training.send(signal.SIGTERM)
         code, out, err = training.end()
     assert (code, err) == (143, "")
