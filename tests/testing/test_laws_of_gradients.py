@@ -71,6 +71,20 @@ def test_values_that_change_from_call_to_call():
     always((counted, SQUARE[1]), "deterministic")
 
 
+def test_sums_that_cancel_near_a_kink_may_be_rounded_otherwise_with_other_strides():
+    def f(x, w, b):
+        return np.maximum(w @ x + b, 0)
+
+    def vjp(x, w, b, g):
+        d = g * (w @ x + b > 0)
+        return w.T @ d, np.outer(d, x), d
+
+    for seed in range(100):
+        x, w = normal(8, seed=seed), normal(1, 8, seed=seed + 1000)
+        b = 10.0 ** -(13 + seed % 2) - w @ x
+        assert judge((f, vjp), x, w, b, rng=seed).verdict != "fail"
+
+
 def test_shapes_that_change_from_call_to_call():
     sizes = itertools.cycle([1, 2])
     always((lambda x: np.zeros(next(sizes)), lambda x, g: 0 * x), "shape", seeds=3)

@@ -89,15 +89,23 @@ class Point:
 
     @functools.cached_property
     def beside(self) -> list[Run]:
-        """f at inputs that are up to two units of rounding away; zeros stay."""
+        """f at inputs up to two units of rounding away, which lie alike in memory; zeros stay."""
         rng, found = np.random.default_rng(0), []
         for _ in range(NUDGES):
             moved = self.x * (1 + 2 * self.near * signed(rng, self.x.size))
-            parts = zip(self.inputs.split(moved), self.arrays, strict=True)
+            near = [np.empty_like(a) for a in self.arrays]
+            for a, v in zip(near, self.inputs.split(moved), strict=True):
+                a[...] = v
             with contextlib.suppress(Exception):  # outside of the domain of f
-                run = self.subject.run([v.astype(a.dtype) for v, a in parts])
+                run = self.subject.run(near)
                 found += [run] * ([v.shape for v in run.outputs] == self.outputs.shapes)
         return found
+
+    @functools.cached_property
+    def blur(self) -> float:
+        """How far inputs that are up to two units of rounding away move any output."""
+        moves = [np.abs(self.outputs.join(run.outputs) - self.y).max() for run in self.beside]
+        return float(np.nan_to_num(max(moves, default=0.0)))
 
     def unsteady(self, w: Array, u: Array | float = 1.0) -> Array:
         """How far the gradient of w · f, times u, moves with the inputs by a unit of rounding, and
