@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from tinygrad_rnn.autograd.graph import Array
-from tinygrad_rnn.testing.differences import TINY, central, one, sides
+from tinygrad_rnn.testing.differences import STEPS, TINY, Line, central, one, sides
 from tinygrad_rnn.testing.point import ERRORS, ROUNDING, SHARP, Point, signed
 from tinygrad_rnn.testing.report import Element
 
@@ -47,7 +47,7 @@ def judge(point: Point, i: int, j: int, u_i: float, closer: bool = False) -> Ele
             or line.climbs(w, expected, off * abs(u_i))
         )
         if agree < 2 and not lies:
-            verdict, slopes = _verdict(point, i, j, u_i, analytic, off, noise)
+            verdict, slopes = _verdict(point, line, i, j, u_i, analytic, off, noise)
             convex = None if slopes else convex
     if kink and point.x[i] == 0 and abs(u_i) > 1:  # its own scale may be smaller
         return judge(point, i, j, math.copysign(1.0, u_i), True)
@@ -56,15 +56,19 @@ def judge(point: Point, i: int, j: int, u_i: float, closer: bool = False) -> Ele
 
 
 def _verdict(
-    point: Point, i: int, j: int, u_i: float, analytic: float, off: float, noise: float
+    point: Point, line: Line, i: int, j: int, u_i: float, analytic: float, off: float, noise: float
 ) -> tuple[str, tuple[float, float] | None]:
     """A wrong entry, unless it is one of a function that is not differentiable at x.
 
     Then the same entry differs at near points, no less if they are nearer, and a gradient may be
     any value between theirs (Clarke 1983, Optimization and Nonsmooth Analysis, section 2.5), even
     if there is one slope along this input, as there is of the median of a tie. Of a function that
-    is differentiable, what rounding does to the gradient must not explain what it is off.
+    is differentiable, what rounding does to the gradient must not explain what it is off: all that
+    an input moves may have been computed from terms as large as the largest of it.
     """
+    largest = float(np.abs(line.change(STEPS[1])).max()) / abs(STEPS[1] * u_i)
+    if off < SHARP * ROUNDING * point.rounding(one(point.y.size, j)) * largest:
+        return "unsure", None
     rng, size = np.random.default_rng(int(u_i > 0)), point.x.size
     scale = np.minimum(point.scale(), np.where(point.x == 0, 1.0, np.inf))
     shifts = [NEAR * signed(rng, size) * scale for _ in range(24)]
