@@ -137,6 +137,19 @@ def test_numbers_near_the_largest():
     assert verdicts(scaled(pair, 1.01), drawn(4, scale=1e200), 10)["fail"] == 10
 
 
+def test_another_output_that_overflows_nearby_excuses_nothing():
+    def f(x):
+        return np.array([np.exp(x[0]), x[1] * x[1]])
+
+    def vjp(x, g):
+        return np.array([g[0] * np.exp(x[0]), 2 * g[1] * x[1]])
+
+    x = np.array([700.0, 1.0])
+    for seed in range(10):
+        assert judge((f, vjp), x, rng=seed).verdict == "pass"
+        assert judge(scaled((f, vjp), 1.01), x, rng=seed).verdict == "fail"
+
+
 def test_float32_that_is_too_coarse_is_unsure():
     x = normal(4).astype(np.float32)
     for sign in (1, -1):

@@ -114,8 +114,8 @@ class OneLayer(Module):
             rows = np.ones((batch, self.state_sizes[0]), x.dtype)
             step = around(step, dropping)
             each.append(dropout(rows, self.recurrent_dropout, rng=self.rng))
-        p, count = self.zoneout, len(self.state_sizes)
-        shares = [p] * count if type(p) is float else np.broadcast_to(p, count).tolist()
+        share, count = self.zoneout, len(self.state_sizes)
+        shares = [share] * count if type(share) is float else np.broadcast_to(share, count).tolist()
         for p, n in zip(shares, self.state_sizes, strict=True) if any(shares) else ():
             drawn = self.training and p
             shape = steps, batch, n if drawn else 1

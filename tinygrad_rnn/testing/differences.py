@@ -31,6 +31,11 @@ def norm(v: Array) -> float:
     return largest * float(np.linalg.norm(v / largest)) if 0 < largest < np.inf else largest
 
 
+def largest_move(changes: Array | float) -> float:
+    """The size of the largest change; those where f is not finite count as none."""
+    return float(np.nan_to_num(np.abs(changes), posinf=0.0).max(initial=0.0))
+
+
 def one(size: int, k: int) -> Array:
     """A vector of zeros with a one at k."""
     found: Array = np.zeros(size)
@@ -141,7 +146,7 @@ class Line:
 
     def moves(self, t: float, weight: Array) -> float:
         """The size of a move; 0 where f is not finite."""
-        return float(np.nan_to_num(abs(weight @ self.change(t)), posinf=0.0))
+        return largest_move(weight @ self.change(t))
 
     def stair(self, side: int) -> Array:
         """The least move of each element of f that stands still for smaller steps, else 0."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from tinygrad_rnn.autograd.graph import Array
-from tinygrad_rnn.testing.differences import STEPS, TINY, Line, central, one, sides
+from tinygrad_rnn.testing.differences import STEPS, TINY, Line, central, largest_move, one, sides
 from tinygrad_rnn.testing.point import ERRORS, ROUNDING, SHARP, Point, signed
 from tinygrad_rnn.testing.report import Element
 
@@ -66,8 +66,9 @@ def _verdict(
     is differentiable, what rounding does to the gradient must not explain what it is off: all that
     an input moves may have been computed from terms as large as the largest of it.
     """
-    largest = float(np.abs(line.change(STEPS[1])).max()) / abs(STEPS[1] * u_i)
-    if off < SHARP * ROUNDING * point.rounding(one(point.y.size, j)) * largest:
+    w = one(point.y.size, j)
+    largest = largest_move(line.change(STEPS[1])) / abs(STEPS[1] * u_i)
+    if off < SHARP * ROUNDING * point.rounding(w) * largest:
         return "unsure", None
     rng, size = np.random.default_rng(int(u_i > 0)), point.x.size
     scale = np.minimum(point.scale(), np.where(point.x == 0, 1.0, np.inf))
@@ -79,7 +80,7 @@ def _verdict(
         low, high = np.nanmin([np.inf, *slopes]), np.nanmax([-np.inf, *slopes])
         spread = high - low if SHARP * noise / abs(step) < off else 0.0
         if not max(off, ends[1] - ends[0]) < 2 * spread:
-            unsteady = np.abs(point.unsteady(one(point.y.size, j))[:, i]).max(initial=0.0)
+            unsteady = np.abs(point.unsteady(w)[:, i]).max(initial=0.0)
             return ("fail" if SHARP * ERRORS * unsteady < off else "unsure"), None
         ends = (low, high) if nearer == 1.0 else ends
     inside = ends[0] - 0.1 * off <= analytic <= ends[1] + 0.1 * off

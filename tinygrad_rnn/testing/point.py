@@ -10,7 +10,16 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tinygrad_rnn.autograd.graph import Array
-from tinygrad_rnn.testing.differences import STEPS, TINY, Line, Table, central, norm, sides
+from tinygrad_rnn.testing.differences import (
+    STEPS,
+    TINY,
+    Line,
+    Table,
+    central,
+    largest_move,
+    norm,
+    sides,
+)
 from tinygrad_rnn.testing.subjects import Run, Space, Subject
 
 ERRORS = 12  # estimated errors that a right derivative may be off
@@ -104,8 +113,8 @@ class Point:
     @functools.cached_property
     def blur(self) -> float:
         """How far inputs that are up to two units of rounding away move any output."""
-        moves = [np.abs(self.outputs.join(run.outputs) - self.y).max() for run in self.beside]
-        return float(np.nan_to_num(max(moves, default=0.0)))
+        values = [self.outputs.join(run.outputs) for run in self.beside]
+        return max((largest_move(v - self.y) for v in values), default=0.0)
 
     def unsteady(self, w: Array, u: Array | float = 1.0) -> Array:
         """How far the gradient of w · f, times u, moves with the inputs by a unit of rounding, and
@@ -138,19 +147,13 @@ class Point:
         return sizes
 
 
-# 256 numbers of ±[0.5, 1], each from a byte: the bits that it gives (the sign, and the first of the
-# fraction), the other bits, and the bytes in the order of their numbers.
-COPIES, GIVEN = np.uint64(1 << 56 | 1 << 45), np.uint64(1 << 63 | 127 << 45)
-OTHERS, RISING = np.uint64(0x3FE << 52 | 1 << 44), bytes([*range(255, 127, -1), *range(128)])
+_BYTE = (np.arange(256) - 127.5) / 256
+SIGNED = _BYTE + np.copysign(0.5, _BYTE)
 
 
 def signed(rng: np.random.Generator, size: int) -> Array:
     """Numbers in ±[0.5, 1]: nothing hides, and nothing but chance cancels."""
-    drawn = np.frombuffer(rng.bytes(size).translate(RISING), np.uint8)
-    bits = np.multiply(drawn, COPIES, dtype=np.uint64)
-    bits &= GIVEN
-    bits |= OTHERS
-    return bits.view(np.float64)
+    return SIGNED.take(np.frombuffer(rng.bytes(size), np.uint8))
 
 
 class Direction:
