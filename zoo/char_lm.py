@@ -83,13 +83,10 @@ CHOICES = {"cell": CELLS, "connection": CONNECTIONS}
 
 
 @dataclass
-class Run:
+class Run(training.Begun):
     """Everything that a resumed training needs: numbers and names here, arrays below."""
 
     recipe: Recipe
-    command: str  # that began it
-    data: str  # the text's name
-    digest: str  # and its SHA-256
     characters: str  # its vocabulary
     update: int = 0
     read: int = 0  # characters

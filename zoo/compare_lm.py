@@ -60,13 +60,10 @@ OF_UNIT: dict[str, Row] = {"character": {"length": 90, "dropout": 0.1}}
 
 
 @dataclass
-class Comparison:
+class Comparison(training.Begun):
     """What is done, and the network at hand."""
 
     recipe: Recipe
-    command: str  # that began it
-    data: str  # the text's name
-    digest: str  # and its SHA-256
     results: list[Row] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -49,7 +49,6 @@ from zoo.running.runs import (
     CHECKPOINT,
     Stopped,
     ending_well,
-    group,
     log,
     plain,
     reading,
@@ -92,13 +91,10 @@ RECIPES = {
 
 
 @dataclass
-class Run:
+class Run(training.Begun):
     """Everything that a resumed training needs: numbers and names here, arrays below."""
 
     recipe: Recipe
-    command: str  # that began it
-    data: str  # the text's name
-    digest: str  # and its SHA-256
     results: list[dict[str, Any]] = field(default_factory=list)  # of the windows that are done
     update: int = 0  # of the present window
     read: int = 0  # tokens
@@ -221,9 +217,7 @@ def sweep(run: Run, parts: dict[str, Ids], folder: Path, interrupt: Interrupt) -
 
 
 def save(run: Run, folder: Path) -> None:
-    arrays = {f"model.{n}": a for n, a in run.model.state_dict().items()}
-    arrays |= {f"optimizer.{n}": a for n, a in run.optimizer.state_dict().items()}
-    arrays |= {"curve": np.reshape(run.curve, (-1, 4)), "recent": np.array(run.recent)}
+    arrays = training.arrays_of(run)
     arrays["tokens"] = np.frombuffer("\0".join(run.tokens.names).encode(), np.uint8)
     saving.save(folder / CHECKPOINT, arrays, plain({"script": NAME, **asdict(run)}))
 
@@ -237,9 +231,7 @@ def restore(folder: Path) -> Run:
         run = Run(**state | {"recipe": recipe})
         run.begin(Tokens(recipe.unit, arrays["tokens"].tobytes().decode().split("\0")))
         run.update, run.read, run.seconds = (state[n] for n in ("update", "read", "seconds"))
-        run.model.load_state_dict(group(arrays, "model"))
-        run.optimizer.load_state_dict(group(arrays, "optimizer"))
-        run.curve, run.recent = arrays["curve"].tolist(), arrays["recent"].tolist()
+        training.fill_arrays(run, arrays)
     return run
 
 

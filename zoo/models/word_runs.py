@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,8 +15,8 @@ import numpy as np
 from tinygrad_rnn import optim, saving
 from zoo.models.language_models import CELLS, EOS, ModelRecipe, State, WordLM
 from zoo.models.predictors import Carrying
+from zoo.running import training
 from zoo.running.runs import CHECKPOINT, DIVERGED, group, reading
-from zoo.running.training import fill, parts_of
 from zoo.texts.tokens import Tokens
 
 NAME = "word_lm"
@@ -63,13 +63,10 @@ def chosen(named: str | None, data: str, fields: Mapping[str, Any]) -> Recipe:
 
 
 @dataclass
-class Run:
+class Run(training.Begun):
     """Everything that a resumed training needs: numbers and names here, arrays below."""
 
     recipe: Recipe
-    command: str  # that began it
-    data: str  # the text's name
-    digest: str  # and its SHA-256
     epoch: int = 0
     position: int = 0  # steps of each stream that are read in this epoch
     update: int = 0
@@ -91,15 +88,9 @@ class Run:
 
 
 def save(run: Run, folder: Path) -> None:
-    arrays = {f"model.{n}": a for n, a in run.model.state_dict().items()}
-    arrays |= {f"best.{n}": a for n, a in run.best.items()}
-    arrays |= {f"optimizer.{n}": a for n, a in run.optimizer.state_dict().items()}
-    arrays |= {f"carried.{k}": a for k, a in enumerate(parts_of(run.state))}
-    arrays |= {"curve": np.reshape(run.curve, (-1, 3)), "recent": np.array(run.recent)}
-    arrays["tokens"] = np.frombuffer("\0".join(run.tokens.names).encode(), np.uint8)
-    state = asdict(run) | {"script": NAME, "rng": saving.generator_state(run.rng)}
-    state["recipe"]["dropout"] = list(run.recipe.dropout)
-    saving.save(folder / CHECKPOINT, arrays, state)
+    more = {f"best.{n}": a for n, a in run.best.items()}
+    more["tokens"] = np.frombuffer("\0".join(run.tokens.names).encode(), np.uint8)
+    training.save(run, folder / CHECKPOINT, NAME, more)
 
 
 def restore(folder: Path) -> Run:
@@ -111,7 +102,7 @@ def restore(folder: Path) -> Run:
         run = Run(recipe, **fields)
         run.begin(Tokens("word", arrays["tokens"].tobytes().decode().split("\0")))
         run.best |= group(arrays, "best")
-        fill(run, arrays, state["rng"], run.model(np.zeros((1, 1), int))[1])
+        training.fill(run, arrays, state["rng"], run.model(np.zeros((1, 1), int))[1])
     return run
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,9 +20,19 @@ from tqdm import tqdm
 import tinygrad_rnn as tg
 from tinygrad_rnn import saving
 from zoo.running.interrupt import Interrupt
-from zoo.running.runs import Stopped, group, last_folder, made_folder, new_folder
+from zoo.running.runs import Stopped, group, last_folder, made_folder, new_folder, plain
 
 SAVE_SECONDS = 30.0
+
+
+@dataclass
+class Begun:
+    """What everything that is resumed began with; a script's own has more."""
+
+    recipe: Any
+    command: str  # that began it
+    data: str  # the text's name
+    digest: str  # and its SHA-256
 
 
 class Run(Protocol):
@@ -94,15 +104,19 @@ def stopping(run: Any, folder: Path, save: Callable[[], None]) -> Iterator[Inter
 # Checkpoints
 
 
-def save(run: Any, path: Path, script: str) -> None:
-    """Writes all of a run that trains `model` by `optimizer` and draws from `rng`: these, the
-    `state` that it carries, its `curve`, what is `recent`, and its fields."""
+def arrays_of(run: Any) -> dict[str, np.ndarray]:
+    """Of a run that trains `model` by `optimizer`: these, its `curve`, and what is `recent`."""
     arrays = {f"model.{n}": a for n, a in run.model.state_dict().items()}
     arrays |= {f"optimizer.{n}": a for n, a in run.optimizer.state_dict().items()}
-    arrays |= {f"carried.{k}": a for k, a in enumerate(parts_of(run.state))}
-    arrays |= {"curve": np.array(run.curve), "recent": np.array(run.recent)}
-    saved = {"script": script, "rng": saving.generator_state(run.rng), **asdict(run)}
-    saving.save(path, arrays, saved)
+    return arrays | {"curve": np.array(run.curve), "recent": np.array(run.recent)}
+
+
+def save(run: Any, path: Path, script: str, more: Mapping[str, np.ndarray] | None = None) -> None:
+    """Writes `arrays_of` a run, the `state` that it carries and more arrays; its fields, and the
+    state of its `rng`."""
+    carried = {f"carried.{k}": a for k, a in enumerate(parts_of(run.state))}
+    saved = plain({"script": script, "rng": saving.generator_state(run.rng), **asdict(run)})
+    saving.save(path, arrays_of(run) | carried | dict(more or {}), saved)
 
 
 def fields(state: Mapping[str, Any], recipe: type[Any]) -> dict[str, Any]:
@@ -113,12 +127,17 @@ def fields(state: Mapping[str, Any], recipe: type[Any]) -> dict[str, Any]:
     return own | {"recipe": recipe(**state["recipe"])}
 
 
-def fill(run: Any, arrays: Mapping[str, Any], rng: Mapping[str, Any], shape: Any) -> None:
-    """Puts back what `save` wrote beside the fields: `rng` is that of its state, `shape` a state
-    like the one it carried."""
+def fill_arrays(run: Any, arrays: Mapping[str, Any]) -> None:
+    """Puts back what `arrays_of` gave."""
     run.model.load_state_dict(group(arrays, "model"))
     run.optimizer.load_state_dict(group(arrays, "optimizer"))
     run.curve, run.recent = arrays["curve"].tolist(), arrays["recent"].tolist()
+
+
+def fill(run: Any, arrays: Mapping[str, Any], rng: Mapping[str, Any], shape: Any) -> None:
+    """Puts back what `save` wrote beside the fields: `rng` is that of its state, `shape` a state
+    like the one it carried."""
+    fill_arrays(run, arrays)
     if carried := group(arrays, "carried"):
         run.state = state_of(shape, iter(carried.values()))
     saving.set_generator_state(run.rng, rng)
