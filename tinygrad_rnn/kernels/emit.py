@@ -163,6 +163,16 @@ class Emitter:
         b.branch(head)
         b.position_at_end(end)
 
+    def vectors(self, start: Count, stop: Count) -> Iterator[tuple[Word, Any]]:
+        """Write the block's code for the vectors of elements start:stop, and for what is left of
+        one: it gets where that begins, in bytes, and a mask, None for all lanes."""
+        begin, end = self.word(0) + start, self.word(0) + stop
+        whole = (end - begin) // self.lanes * self.lanes + begin
+        with self.loop(begin, whole, self.lanes) as index:
+            yield index * self.size, None
+        with self.when(whole < end):
+            yield whole * self.size, self.mask(end - whole)
+
     @contextmanager
     def when(self, condition: Any) -> Iterator[None]:
         """Do what the block writes if the condition holds."""
@@ -186,12 +196,24 @@ class Emitter:
         """The 64-bit integer at an address."""
         return Word(self.builder, self.builder.load(self.pointer(address), typ=self.module.integer))
 
+    def write(self, address: Word, number: Word) -> None:
+        """Put a 64-bit integer at an address."""
+        self.builder.store(number.value, self.pointer(address))
+
+    def words(self, count: int) -> Word:
+        """The address of memory for so many 64-bit integers."""
+        integer = self.module.integer
+        with self.builder.goto_entry_block():
+            place = self.builder.alloca(integer, count)
+            return Word(self.builder, self.builder.ptrtoint(place, integer))
+
     def mask(self, count: Count) -> Any:
         """The first `count` lanes, for `load` and `store`."""
         ir, n = _ir(), self.lanes
-        kind = ir.VectorType(self.module.integer, n)
+        number = self.builder.trunc((self.word(0) + count).value, ir.IntType(32))
+        kind = ir.VectorType(number.type, n)
         wide = self.builder.insert_element(
-            ir.Constant(kind, ir.Undefined), (self.word(0) + count).value, ir.IntType(32)(0)
+            ir.Constant(kind, ir.Undefined), number, ir.IntType(32)(0)
         )
         spread = self.shuffled(wide, kind)
         return self.builder.icmp_signed("<", ir.Constant(kind, list(range(n))), spread)
@@ -199,7 +221,7 @@ class Emitter:
     def shuffled(self, vector: Any, kind: Any) -> Any:
         """Lane 0 in every lane."""
         ir = _ir()
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
+        zeros = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), None)
         return self.builder.shuffle_vector(vector, ir.Constant(kind, ir.Undefined), zeros)
 
     def load(self, address: Word, mask: Any = None) -> Any:
@@ -207,7 +229,7 @@ class Emitter:
         ir, m = _ir(), self.module
         if mask is None:
             return self.builder.load(self.pointer(address), align=self.size, typ=m.vector)
-        zeros = ir.Constant(m.vector, [0.0] * self.lanes)
+        zeros = ir.Constant(m.vector, None)
         name = f"llvm.masked.load.{self.suffix}.p0"
         kinds = ir.PointerType(), ir.IntType(32), mask.type, m.vector
         function = m.intrinsic(name, m.vector, *kinds)
@@ -226,10 +248,6 @@ class Emitter:
         size = ir.IntType(32)(self.size)
         self.builder.call(function, [vector, self.pointer(address), size, mask])
 
-    def total(self) -> Total:
-        """A sum, which starts at zero."""
-        return Total(self)
-
     @property
     def suffix(self) -> str:
         """How intrinsics on vectors are called."""
@@ -243,30 +261,3 @@ class Emitter:
             ir.Constant(m.vector, ir.Undefined), element, ir.IntType(32)(0)
         )
         return self.shuffled(wide, m.vector)
-
-
-class Total:
-    """A sum over lanes: lane by lane while a loop goes on, then in halves."""
-
-    def __init__(self, e: Emitter) -> None:
-        self.e, self.zero = e, _ir().Constant(e.module.vector, [0.0] * e.lanes)
-        with e.builder.goto_entry_block():
-            self.place = e.builder.alloca(e.module.vector)
-        e.builder.store(self.zero, self.place)
-
-    def add(self, vector: Any, mask: Any = None) -> None:
-        """Add the lanes within the mask."""
-        b = self.e.builder
-        if mask is not None:
-            vector = b.select(mask, vector, self.zero)
-        b.store(b.fadd(b.load(self.place, typ=self.e.module.vector), vector), self.place)
-
-    def store(self, address: Word) -> None:
-        """Write the sum of all lanes."""
-        ir, e = _ir(), self.e
-        b, total, half = e.builder, e.builder.load(self.place, typ=e.module.vector), e.lanes // 2
-        while half:
-            other = [(k + half) % e.lanes for k in range(e.lanes)]
-            lanes = ir.Constant(ir.VectorType(ir.IntType(32), e.lanes), other)
-            total, half = b.fadd(total, b.shuffle_vector(total, total, lanes)), half // 2
-        b.store(b.extract_element(total, ir.IntType(32)(0)), e.pointer(address), align=e.size)

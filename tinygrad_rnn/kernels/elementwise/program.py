@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from tinygrad_rnn.kernels.emit import Emitter, Module, Total, Word
+from tinygrad_rnn.kernels.emit import Emitter, Module, Word
 from tinygrad_rnn.kernels.pointwise.lanes import Lane
+from tinygrad_rnn.kernels.pointwise.running import Running, first_lane
 from tinygrad_rnn.kernels.pointwise.table import POINTWISE
 
 CHUNK = 4096  # columns of a unit
@@ -70,7 +71,7 @@ class _Kernel:
         self.bases = [e.read(bases + 8 * (1 + k)) for k in range(sites)]
 
     def unit(self, unit: Word) -> None:
-        """One unit: its vectors, then what is left of a vector."""
+        """One unit."""
         e = self.e
         first = unit % self.parts * CHUNK
         n = (self.columns - first).minimum(CHUNK)
@@ -79,15 +80,13 @@ class _Kernel:
             Lane(e, e.splat(row)) if spread else row
             for spread, row in zip(self.form.spread, at, strict=False)
         ]
-        totals = {k: e.total() for k, (kind, _) in enumerate(self.form.results) if kind == "sum"}
+        summed = (k for k, (kind, _) in enumerate(self.form.results) if kind == "sum")
+        totals = {k: Running(e, 0.0) for k in summed}
         results = at[len(operands) :]
-        whole = n // e.lanes * e.lanes
-        with e.loop(0, whole, e.lanes) as column:
-            self.vector(operands, results, totals, column * e.size, None)
-        with e.when(whole < n):
-            self.vector(operands, results, totals, whole * e.size, e.mask(n - whole))
+        for offset, mask in e.vectors(0, n):
+            self.vector(operands, results, totals, offset, mask)
         for k, total in totals.items():
-            total.store(self.bases[len(operands) + k] + unit * e.size)
+            first_lane(e, self.bases[len(operands) + k] + unit * e.size, total.total())
 
     def _rows(self, row: Word, offset: Word) -> list[Word]:
         """Where a unit's columns begin in each operand and result."""
@@ -102,7 +101,7 @@ class _Kernel:
         self,
         operands: list[Any],
         results: list[Word],
-        totals: dict[int, Total],
+        totals: dict[int, Running],
         offset: Word,
         mask: Any,
     ) -> None:
@@ -124,7 +123,7 @@ class _Kernel:
         for k, (kind, which) in enumerate(self.form.results):
             lane = values[which]
             if kind == "sum":
-                totals[k].add(lane.value, mask)
+                totals[k].add(lane, mask)
                 continue
             place = results[k] + offset
             if kind == "rows":

@@ -60,14 +60,13 @@ class Lane:
     @staticmethod
     def filled(emitter: Emitter, number: float) -> Lane:
         """A floating-point number in every lane."""
-        return Lane(emitter, _ir().Constant(emitter.module.vector, [float(number)] * emitter.lanes))
+        return Lane(emitter, _ir().Constant(emitter.module.vector, float(number)))
 
     def constant(self, number: float) -> Lane:
         """A number in every lane, of this vector's type."""
         if self.floating:
             return Lane.filled(self.emitter, number)
-        kind = self.value.type
-        return Lane(self.emitter, _ir().Constant(kind, [int(number)] * kind.count))
+        return Lane(self.emitter, _ir().Constant(self.value.type, int(number)))
 
     def lifted(self, other: Number) -> Lane:
         """A lane as it is, a number as a constant."""

@@ -11,7 +11,6 @@ import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 
@@ -90,49 +89,6 @@ def dealt(call: Callable[[int, int], None], count: int, work: int) -> None:
     threads.run([functools.partial(call, *share) for share in shares])
 
 
-def vectors(e: Emitter, width: Word) -> Iterator[tuple[Word, Any]]:
-    """The code of its block for each vector of a row: where it is, in bytes, and a mask or None."""
-    whole = width // e.lanes * e.lanes
-    with e.loop(0, whole, e.lanes) as column:
-        yield column * e.size, None
-    with e.when(whole < width):
-        yield whole * e.size, e.mask(width - whole)
-
-
-class Running:
-    """A vector that loops change."""
-
-    def __init__(self, e: Emitter, number: float) -> None:
-        self.e = e
-        with e.builder.goto_entry_block():
-            self.place = e.builder.alloca(e.module.vector)
-        self.set(Lane.filled(e, number))
-
-    def get(self) -> Lane:
-        return Lane(self.e, self.e.builder.load(self.place, typ=self.e.module.vector))
-
-    def set(self, lane: Lane) -> None:
-        self.e.builder.store(lane.value, self.place)
-
-    def add(self, lane: Lane, mask: Any = None) -> None:
-        """Add the lanes within the mask."""
-        kept = lane if mask is None else Lane(self.e, mask).select(lane, 0.0)
-        self.set(self.get() + kept)
-
-
-def folded(lane: Lane, join: Callable[[Lane, Lane], Lane]) -> Lane:
-    """All lanes joined, in halves, in every lane."""
-    from llvmlite import ir
-
-    e, half = lane.emitter, lane.emitter.lanes // 2
-    while half:
-        order = [(k + half) % e.lanes for k in range(e.lanes)]
-        places = ir.Constant(ir.VectorType(ir.IntType(32), e.lanes), order)
-        turned = e.builder.shuffle_vector(lane.value, lane.value, places)
-        lane, half = join(lane, Lane(e, turned)), half // 2
-    return lane
-
-
 def spread(e: Emitter, number: Word) -> Lane:
     """A whole number in every lane, as integers as wide as the module's numbers."""
     from llvmlite import ir
@@ -143,19 +99,6 @@ def spread(e: Emitter, number: Word) -> Lane:
         whole = e.builder.trunc(whole, e.module.bits)
     wide = e.builder.insert_element(ir.Constant(kind, ir.Undefined), whole, ir.IntType(32)(0))
     return Lane(e, e.shuffled(wide, kind))
-
-
-def splat(e: Emitter, address: Word) -> Lane:
-    """One element from memory, in every lane."""
-    return Lane(e, e.splat(address))
-
-
-def first_lane(e: Emitter, address: Word, lane: Lane) -> None:
-    """Write lane 0 to memory."""
-    from llvmlite import ir
-
-    value = e.builder.extract_element(lane.value, ir.IntType(32)(0))
-    e.builder.store(value, e.pointer(address), align=e.size)
 
 
 def at(array: np.ndarray | None) -> int:

@@ -16,18 +16,8 @@ import numpy as np
 from tinygrad_rnn.kernels.emit import Module
 from tinygrad_rnn.kernels.pointwise.exponential import exp
 from tinygrad_rnn.kernels.pointwise.lanes import Lane
-from tinygrad_rnn.kernels.rows.code import (
-    Kernels,
-    Running,
-    at,
-    dealt,
-    first_lane,
-    folded,
-    lines,
-    splat,
-    spread,
-    vectors,
-)
+from tinygrad_rnn.kernels.pointwise.running import Running, first_lane, folded, splat
+from tinygrad_rnn.kernels.rows.code import Kernels, at, dealt, lines, spread
 
 STATE = ("shift", "total", "depth", "hit")  # total Σ e^(l - shift), depth Σ w (l - shift), hit l_t
 RATES = ("shift", "log_total", "slope", "base", "target_slope")
@@ -83,19 +73,19 @@ class Recipe(NamedTuple):
 def write(module: Module) -> None:
     with KERNELS.written(module, "survey") as (e, f, start, stop), e.loop(start, stop) as i:
         row, top = f.logits + i * f.row, Running(e, -np.inf)
-        for column, mask in vectors(e, f.classes):
+        for column, mask in e.vectors(0, f.classes):
             x = Lane(e, e.load(row + column, mask))
             x = x if mask is None else Lane(e, mask).select(x, -np.inf)
             top.set(larger(x, top.get()))
         shift = finite(folded(top.get(), larger))
         total, depth = Running(e, 0.0), Running(e, 0.0)
-        for column, mask in vectors(e, f.classes):
+        for column, mask in e.vectors(0, f.classes):
             x = Lane(e, e.load(row + column, mask)) - shift
             total.add(exp(x), mask)
             depth.add(x * Lane(e, e.load(f.weight + column, mask)), mask)
         target = e.read(f.targets + i * 8)
         hit = splat(e, row + e.select(target < 0, 0, target) * e.size)
-        sums = (folded(r.get(), Lane.__add__) for r in (total, depth))
+        sums = (r.total() for r in (total, depth))
         for k, lane in enumerate((shift, *sums, hit)):
             first_lane(e, f.states + (f.count * k + i) * e.size, lane)
     with KERNELS.written(module, "differentiate") as (e, f, start, stop), e.loop(start, stop) as i:
@@ -103,7 +93,7 @@ def write(module: Module) -> None:
         shift, log_total, slope, base, target_slope = (splat(e, p) for p in places)
         target, out = e.read(f.targets + i * 8), f.d + i * f.d_row
         left_out = spread(e, target) < 0
-        for column, mask in vectors(e, f.classes):
+        for column, mask in e.vectors(0, f.classes):
             x = Lane(e, e.load(f.logits + i * f.row + column, mask))
             w = Lane(e, e.load(f.weight + column, mask))
             d = exp((x - shift) - log_total) * slope - base * w

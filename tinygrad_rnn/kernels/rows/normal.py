@@ -10,17 +10,8 @@ import numpy as np
 
 from tinygrad_rnn.kernels.emit import Module
 from tinygrad_rnn.kernels.pointwise.lanes import Lane
-from tinygrad_rnn.kernels.rows.code import (
-    Kernels,
-    Running,
-    at,
-    dealt,
-    first_lane,
-    folded,
-    lines,
-    splat,
-    vectors,
-)
+from tinygrad_rnn.kernels.pointwise.running import Running, first_lane, splat
+from tinygrad_rnn.kernels.rows.code import Kernels, at, dealt, lines
 
 BLOCK = 64  # rows whose d_w and d_b are summed by themselves: the same for any number of threads
 FIELDS = {
@@ -40,15 +31,15 @@ def write_normalise(module: Module) -> None:
         count, epsilon = splat(e, f.numbers), splat(e, f.numbers + e.size)
         row, out = f.x + i * f.row, f.y + i * f.width * e.size
         total, square = Running(e, 0.0), Running(e, 0.0)
-        for place, mask in vectors(e, f.width):
+        for place, mask in e.vectors(0, f.width):
             total.add(Lane(e, e.load(row + place, mask)))
-        mean = folded(total.get(), Lane.__add__) / count
-        for place, mask in vectors(e, f.width):
+        mean = total.total() / count
+        for place, mask in e.vectors(0, f.width):
             x = Lane(e, e.load(row + place, mask)) - mean
             square.add(x * x, mask)
-        variance = folded(square.get(), Lane.__add__) / count
+        variance = square.total() / count
         scale = 1.0 / (variance + epsilon).intrinsic("sqrt")
-        for place, mask in vectors(e, f.width):
+        for place, mask in e.vectors(0, f.width):
             x, w, b = (Lane(e, e.load(p + place, mask)) for p in (row, f.weight, f.bias))
             e.store(out + place, ((x - mean) * scale * w + b).value, mask)
         for k, lane in enumerate((mean, scale)):
@@ -67,15 +58,15 @@ def write_differentiate(module: Module) -> None:
             row, cotangents, out = f.x + i * f.row, f.g + i * f.g_row, f.d_x + i * step
             mean, scale = (splat(e, f.states + (i * 2 + n) * e.size) for n in range(2))
             plain, turned = Running(e, 0.0), Running(e, 0.0)
-            for place, mask in vectors(e, f.width):
+            for place, mask in e.vectors(0, f.width):
                 x, w, g = (Lane(e, e.load(p + place, mask)) for p in (row, f.weight, cotangents))
                 x = (x - mean) * scale
                 plain.add(g * w)
                 turned.add(g * w * x, mask)
                 for p, more in ((d_w + place, g * x), (d_w + step + place, g)):
                     e.store(p, (Lane(e, e.load(p, mask)) + more).value, mask)
-            first, second = (folded(r.get(), Lane.__add__) / count for r in (plain, turned))
-            for place, mask in vectors(e, f.width):
+            first, second = (r.total() / count for r in (plain, turned))
+            for place, mask in e.vectors(0, f.width):
                 x, w, g = (Lane(e, e.load(p + place, mask)) for p in (row, f.weight, cotangents))
                 x = (x - mean) * scale
                 e.store(out + place, ((g * w - first - x * second) * scale).value, mask)

@@ -17,7 +17,8 @@ from tinygrad_rnn.kernels.gemm.pack import padded
 from tinygrad_rnn.kernels.gemm.tile import PANEL, carried
 from tinygrad_rnn.kernels.pointwise.exponential import exp
 from tinygrad_rnn.kernels.pointwise.lanes import Lane
-from tinygrad_rnn.kernels.rows.code import Kernels, first_lane, folded, spread
+from tinygrad_rnn.kernels.pointwise.running import first_lane, folded
+from tinygrad_rnn.kernels.rows.code import Kernels, spread
 from tinygrad_rnn.kernels.rows.entropy import RATES, STATE, finite, larger
 
 BLOCK = 96  # classes whose logits are looked at while they are in the cache

@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from tinygrad_rnn.kernels.emit import Count, Emitter, Module, Total, Word
+from tinygrad_rnn.kernels.emit import Count, Emitter, Module, Word
 from tinygrad_rnn.kernels.gemm.tile import PANEL
 from tinygrad_rnn.kernels.pointwise.lanes import Lane
+from tinygrad_rnn.kernels.pointwise.running import Running, first_lane
 from tinygrad_rnn.kernels.pointwise.table import POINTWISE
 from tinygrad_rnn.kernels.sequence.program import Code, Group, Product, Stage, Store
 
@@ -38,11 +39,14 @@ def program_code(code: Code, dtype: Any) -> bytes:
     return module.compiled(quick=True)
 
 
-class _Site:
-    """A place: where its row is, at a moment."""
+Row = tuple[Word, Word]  # its address; how far, in bytes, it is to the next item's
 
-    def __init__(self, e: Emitter, table: Word, bases: Word, index: int) -> None:
-        at = table + 8 * (len(HEAD) + len(PLACE) * index)
+
+class _Place:
+    """A place as the table has it: where its rows are, at any moment."""
+
+    def __init__(self, e: Emitter, table: Word, bases: Word, index: Count) -> None:
+        at = table + 8 * len(HEAD) + index * (8 * len(PLACE))
         base, first, self.step, self.row, self.stretch, self.shift = (
             e.read(at + 8 * k) for k in range(len(PLACE))
         )
@@ -53,11 +57,11 @@ class _Site:
         """Of its rows at a step."""
         return self.e.read(self.starts + step * 8)
 
-    def at(self, first: Word, step: Word, item: Count) -> Word:
-        """The address, `step` steps into the stretch that begins at step `first`."""
+    def at(self, first: Word, step: Word, item: Count) -> Row:
+        """An item's row, `step` steps into the stretch that begins at step `first`."""
         begin, here = self.position(first), self.position(first + step)
         rows: Word = self.stretch * begin + self.step * (here - begin)
-        return self.address + rows + self.row * item  # type: ignore[no-any-return]
+        return self.address + rows + self.row * item, self.row
 
 
 class _Driver:
@@ -65,11 +69,12 @@ class _Driver:
         self, e: Emitter, code: Code, table: Word, bases: Word, start: Word, stop: Word
     ) -> None:
         self.e, self.code, self.start, self.stop = e, code, start, stop
+        self.table, self.bases = table, bases
         self.steps, self.longest, self.zeros, self.ordinary = (
             e.read(table + 8 * k) for k in range(len(HEAD))
         )
         self.counts = e.read(bases + 8)
-        self.sites = [_Site(e, table, bases, k) for k in range(code.places)]
+        self.origins, self.here = (e.words(code.places) for _ in range(2))
         self.matrices = [e.read(bases + 8 * (len(BASES) + k)) for k in range(code.matrices)]
         rest = table + 8 * (len(HEAD) + len(PLACE) * code.places)
         self.sizes = [e.read(rest + 8 * k) for k in range(code.sizes)]
@@ -81,14 +86,38 @@ class _Driver:
         """
         with self.e.loop(0, self.steps, self.longest) as first:
             steps = self.longest.minimum(self.steps - first)
+            self.begin(first)
             for stage in self.code.before:
                 self.stretch(stage, first, steps)
             with self.e.loop(0, steps) as step:
                 with self.e.when(self.end(first + step) > self.start):
+                    self.locate(first + step)
                     for stage in self.code.loop:
-                        self.step(stage, first, step)
+                        self.step(stage, self.rows(first + step))
             for stage in self.code.after:
                 self.stretch(stage, first, steps)
+
+    def place(self, index: Count) -> _Place:
+        return _Place(self.e, self.table, self.bases, index)
+
+    def begin(self, first: Word) -> None:
+        """Find all places, as if at position 0, in the stretch that begins at step `first`."""
+        with self.e.loop(0, self.code.places) as k:
+            p = self.place(k)
+            origin = p.address + (p.stretch - p.step) * p.position(first) + p.row * self.start
+            self.e.write(self.origins + k * 8, origin)
+
+    def locate(self, t: Word) -> None:
+        """Find all places at step t of this stretch."""
+        with self.e.loop(0, self.code.places) as k:
+            p = self.place(k)
+            here = self.e.read(self.origins + k * 8) + p.step * p.position(t)
+            self.e.write(self.here + k * 8, here)
+
+    def row(self, place: int) -> Row:
+        """The first row of a place at this step."""
+        at = 8 * (len(HEAD) + len(PLACE) * place + PLACE.index("row"))
+        return self.e.read(self.here + 8 * place), self.e.read(self.table + at)
 
     def end(self, step: Word) -> Word:
         """The end of the batch items that have rows at a step."""
@@ -102,28 +131,28 @@ class _Driver:
         """How many of them are this call's."""
         return (self.end(step) - self.start).maximum(0)
 
-    def step(self, stage: Stage, first: Word, step: Word) -> None:
+    def step(self, stage: Stage, rows: Word) -> None:
         """A stage of one step."""
         for product in stage.products:
-            operand, target = self.sites[product.operand], self.sites[product.target]
-            a, c = (s.at(first, step, self.start) for s in (operand, target))
-            self.product(product, self.rows(first + step), a, c)
+            self.product(product, rows, self.row(product.operand), self.row(product.target))
         for group in stage.groups:
-            self.group(group, first, step)
+            self.group(group, rows)
 
     def stretch(self, stage: Stage, first: Word, steps: Word) -> None:
         """A stage of many steps."""
         for product in stage.products:
-            with self.e.when(self.sites[product.target].step.differs(0)):  # else nobody wants it
-                self.products(product, first, steps)
-        for group in stage.groups:
+            operand, target = self.place(product.operand), self.place(product.target)
+            with self.e.when(target.step.differs(0)):  # else nobody wants it
+                self.products(product, [operand, target], first, steps)
+        if stage.groups:
             with self.e.loop(0, steps) as step:
-                self.group(group, first, step)
+                self.locate(first + step)
+                for group in stage.groups:
+                    self.group(group, self.rows(first + step))
 
-    def products(self, product: Product, first: Word, steps: Word) -> None:
+    def products(self, product: Product, sites: Sequence[_Place], first: Word, steps: Word) -> None:
         """A product for many steps: as one, where the rows of all steps follow one another."""
         e, b = self.e, self.e.builder
-        sites = [self.sites[k] for k in (product.operand, product.target)]
         last = first + (steps - 1)
         rows, fewer = self.rows(first), self.rows(last)
         ways = [s.step * (s.position(last) - s.position(first)) for s in sites]
@@ -153,49 +182,51 @@ class _Driver:
             width = PANEL * e.lanes
             with e.loop(0, self.sizes[product.n], width) as column, e.loop(0, steps) as step:
                 a, c = (s.at(first, step, self.start) for s in sites)
-                self.product(product, self.rows(first + step), a, c + column * e.size, column)
+                self.product(product, self.rows(first + step), a, c, column)
 
     def product(
-        self, product: Product, rows: Count, a: Word, c: Word, column: Word | None = None
+        self,
+        product: Product,
+        rows: Count,
+        operand: Row,
+        target: Row,
+        column: Word | None = None,
     ) -> None:
         """All columns, or the panel that begins at one."""
         e, size = self.e, self.e.size
         n, k, packed = self.sizes[product.n], self.sizes[product.k], self.matrices[product.matrix]
+        c, c_row = target
         if column is not None:
             n, packed = (n - column).minimum(PANEL * e.lanes), packed + column * k * size
-        operand, target = self.sites[product.operand], self.sites[product.target]
-        start = (c, target.row) if product.adds else (self.zeros, 0)
-        e.call("product", rows, n, k, a, operand.row, size, packed, *start, c, target.row)
+            c = c + column * size
+        start = (c, c_row) if product.adds else (self.zeros, 0)
+        e.call("product", rows, n, k, *operand, size, packed, *start, c, c_row)
 
-    def group(self, group: Group, first: Word, step: Word) -> None:
+    def group(self, group: Group, count: Word) -> None:
         """Pointwise code for all rows of a step, vector by vector. What is the same for all units
         of a row is computed once."""
         e, width = self.e, self.sizes[group.width]
         used = {i[1] for i in group.code if i[0] in ("load", "spread")}
         used |= {s.place for s in group.stores}
-        alike = _alike(group)
-        with e.loop(self.start, self.end(first + step)) as item:
-            rows = {k: self.sites[k].at(first, step, item) for k in sorted(used)}
-            sums = {s: e.total() for s in group.stores if s.sums}
+        alike, places = _alike(group), {k: self.row(k) for k in sorted(used)}
+        with e.loop(0, count) as item:
+            rows = {k: at + by * item for k, (at, by) in places.items()}
+            sums = {s: Running(e, 0.0) for s in group.stores if s.sums}
             row: list[Any] = [None] * len(group.code)
             self.values(group, alike, rows, row)
-            whole = width // e.lanes * e.lanes
-            with e.loop(0, whole, e.lanes) as column:
-                self.vector(group, rows, [*row], sums, column * e.size)
-            with e.when(whole < width):
-                mask = e.mask(width - whole)
-                self.vector(group, rows, [*row], sums, whole * e.size, mask)
+            for offset, mask in e.vectors(0, width):
+                self.vector(group, rows, [*row], sums, offset, mask)
             for store, total in sums.items():
-                total.store(rows[store.place])
+                first_lane(e, rows[store.place], total.total())
 
     def vector(
         self,
         group: Group,
         rows: dict[int, Word],
         values: list[Any],
-        sums: dict[Store, Total],
+        sums: dict[Store, Running],
         offset: Word,
-        mask: Any = None,
+        mask: Any,
     ) -> None:
         """The code of a group for one vector of units; `values` are known where not None."""
         e = self.e
@@ -204,7 +235,7 @@ class _Driver:
         for store in group.stores:
             at, lane = rows[store.place] + offset, values[store.value]
             if store.sums:
-                sums[store].add(lane.value, mask)
+                sums[store].add(lane, mask)
                 continue
             if store.adds:
                 lane = Lane(e, e.load(at, mask)) + lane

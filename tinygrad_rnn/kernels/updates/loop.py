@@ -119,12 +119,8 @@ def update_module(
             low = e.select(start < before, 0, start - before)
             high = (stop - before).minimum(size)
             with e.when(low < high):
-                whole = low + (high - low) // e.lanes * e.lanes
-                with e.loop(low, whole, e.lanes) as index:
-                    _vector(e, equation, given, use, [p + index * e.size for p in places])
-                with e.when(whole < high):
-                    at = [p + whole * e.size for p in places]
-                    _vector(e, equation, given, use, at, e.mask(high - whole))
+                for offset, mask in e.vectors(low, high):
+                    _vector(e, equation, given, use, [p + offset for p in places], mask)
     return module
 
 
@@ -134,7 +130,7 @@ def _vector(
     given: Mapping[str, Any],
     use: Use,
     at: Sequence[Word],
-    mask: Any = None,
+    mask: Any,
 ) -> None:
     for place in at:
         prefetch(e, place + AHEAD)
