@@ -23,15 +23,22 @@ Rows = list[list[str]]
 def char_lm(runs: list[Any]) -> Rows:
     losses = ["unigrams", "bigrams", "validation"]
     heads = ["text", "seed", "cell", "parameters", *losses, "bits/char", "minutes", "characters/s"]
-    rows = [[*heads, "command"]]
+    rows = [[*heads, *MADE]]
     for run in runs:
         recipe, nats = run["recipe"], run["nats per character"]
         shape = f"{recipe['layers']} × {recipe['hidden']} {recipe['cell']}"
         found = [f"{nats[name]:.4f}" for name in losses]
         found += [f"{nats['validation'] / math.log(2):.4f}", f"{run['minutes of training']:.1f}"]
-        found += [f"{run['characters per second']:,.0f}", f"`{run['command']}`"]
+        found += [f"{run['characters per second']:,.0f}", *made(run)]
         rows.append([*name_and_seed(run), shape, f"{run['parameters']:,}", *found])
     return rows
+
+
+MADE = ["machine", "command"]
+
+
+def made(run: Any) -> list[str]:
+    return [run["machine"], f"`{run['command']}`"]
 
 
 def name_and_seed(run: Any) -> list[str]:
@@ -64,27 +71,27 @@ def ngram_lm(runs: list[Any]) -> Rows:
 
 def ngram_lm_runs(runs: list[Any]) -> Rows:
     heads = ["text", "judged by", "tokens", "to predict", "unknown", "MB while counting"]
-    rows = [[*heads, "minutes", "seed", "command"]]
+    rows = [[*heads, "minutes", "seed", *MADE]]
     for run in runs:
         text, part = run["text"], last_part(run)
         unknown = f"{100 * text['unknown'].get(part, 0):.1f} %"
         cells = [part, f"{text['tokens'][part]:,}", f"{text['vocabulary']:,}", unknown]
         cells += [f"{run['bytes_while_counting'] / 1e6:.0f}", f"{run['minutes']:.1f}"]
-        rows.append([text["name"], *cells, str(run["recipe"]["seed"]), f"`{run['command']}`"])
+        rows.append([text["name"], *cells, str(run["recipe"]["seed"]), *made(run)])
     return rows
 
 
 def fixed_window_lm(runs: list[Any]) -> Rows:
     """Perplexities of each window, and of the Kneser-Ney model that sees as many tokens."""
     heads = ["text", "seed", "m", "parameters", "training", "validation", "test"]
-    rows = [[*heads, "Kneser-Ney, n = m + 1", "minutes", "command"]]
+    rows = [[*heads, "Kneser-Ney, n = m + 1", "minutes", *MADE]]
     for run in runs:
         for row in run["perplexities"]:
-            part, command = last_part(run), f"`{run['command']}`"
+            part = last_part(run)
             cells = [f"{row['window']}", f"{row['parameters']:,}"]
             found = [row["training"], row["validation"], row.get("test"), row[f"kneser-ney {part}"]]
             cells += ["" if p is None else f"{p:.2f}" for p in found]
-            rows.append([*name_and_seed(run), *cells, f"{row['minutes']:.1f}", command])
+            rows.append([*name_and_seed(run), *cells, f"{row['minutes']:.1f}", *made(run)])
     return rows
 
 
@@ -92,14 +99,14 @@ def word_lm(runs: list[Any]) -> Rows:
     """Perplexities of each run, also of those that learn while they are judged."""
     parts = ["training", "validation", "test"]
     heads = ["text", "seed", "parameters", *parts, "with a cache", "dynamic", "minutes", "words/s"]
-    rows = [[*heads, "command"]]
+    rows = [[*heads, *MADE]]
     for run in runs:
         found, part = run["perplexities"], last_part(run)
         cells = [found.get(name) for name in (*parts, f"cache {part}", f"dynamic {part}")]
         numbers = ["" if p is None else f"{p:.2f}" for p in cells]
         spent = [f"{run['minutes']:.1f}", f"{run['words_per_second']:,.0f}"]
         size = f"{run['parameters']:,}"
-        rows.append([*name_and_seed(run), size, *numbers, *spent, f"`{run['command']}`"])
+        rows.append([*name_and_seed(run), size, *numbers, *spent, *made(run)])
     return rows
 
 
@@ -125,20 +132,20 @@ def compare_lm(runs: list[Any]) -> Rows:
 
 def compare_lm_rates(runs: list[Any]) -> Rows:
     """Every rate that a network has tried, one seed each."""
-    rows = [["text", "network", "rate", "perplexity", "seed", "command"]]
+    rows = [["text", "network", "rate", "perplexity", "seed", *MADE]]
     for run in runs:
         tried = sorted(run["runs"] + run["other rates"], key=lambda row: row["lr"])
         for row in sorted(tried, key=lambda row: str(row["model"])):
             cells = [row["model"], f"{row['lr']}", f"{row[run['judged by']]['perplexity']:.2f}"]
             name, seed = name_and_seed(run)
-            rows.append([name, *cells, seed, f"`{run['command']}`"])
+            rows.append([name, *cells, seed, *made(run)])
     return rows
 
 
 def compare_lm_runs(runs: list[Any]) -> Rows:
     """What the lines of `compare_lm` come from."""
     heads = ["text", "judged by", "tokens", "of", "characters", "to predict", "T", "epochs"]
-    rows = [[*heads, "threads", "minutes", "seeds", "command"]]
+    rows = [[*heads, "threads", "minutes", "seeds", *MADE]]
     for run in runs:
         text, recipe, part = run["text"], run["recipe"], run["judged by"]
         sizes = [text["tokens"][part], text["tokens"]["train"], text["characters"]["train"]]
@@ -146,14 +153,15 @@ def compare_lm_runs(runs: list[Any]) -> Rows:
         seeds = f"{recipe['seed']} to {recipe['seed'] + recipe['seeds'] - 1}"
         cells = [*(f"{n:,}" for n in sizes), f"{run['minutes']:.1f}", seeds]
         name = f"{text['name']}, {recipe['unit']}s"
-        rows.append([name, part, *cells, f"`{run['command']}`"])
+        rows.append([name, part, *cells, *made(run)])
     return rows
 
 
 def generate(runs: list[Any]) -> Rows:
     """How much is new of what each model wrote and, under each text, of what people wrote."""
     orders = sorted({row["n"] for run in runs for row in run["new"]})
-    rows = [["text", "who writes", "words", *(f"n = {n}" for n in orders), "seed", "command"]]
+    heads = ["text", "who writes", "words", *(f"n = {n}" for n in orders)]
+    rows = [[*heads, "seed", "minutes", *MADE]]
     for run, after in zip(runs, [*runs[1:], None], strict=True):
         name, words = run["text"]["name"], f"{run['new'][0]['n-grams']:,}"
         found = {row["n"]: row for row in run["new"]}
@@ -161,10 +169,10 @@ def generate(runs: list[Any]) -> Rows:
         def shares(who: str, found: dict[int, Any] = found) -> list[str]:
             return [f"{100 * found[n][who]:.1f} %" if n in found else "" for n in orders]
 
-        seed, command = str(run["seed"]), f"`{run['command']}`"
-        rows.append([name, run["model"], words, *shares("written"), seed, command])
+        rest = [str(run["seed"]), f"{run['minutes']:.1f}", *made(run)]
+        rows.append([name, run["model"], words, *shares("written"), *rest])
         if after is None or after["text"] != run["text"]:
-            rows.append([name, "people (validation part)", "", *shares("held"), "", ""])
+            rows.append([name, "people (validation part)", "", *shares("held"), *[""] * 4])
     return rows
 
 
@@ -195,24 +203,24 @@ def kind(row: Any) -> str:
 def score_runs(runs: list[Any]) -> Rows:
     """What the lines of `score` come from."""
     heads = ["text", "seed", "lines held out", "of them tried", "models", "minutes"]
-    rows = [[*heads, "machine", "command"]]
+    rows = [[*heads, *MADE]]
     for run in runs:
         cells = [f"{count:,}" for count in run["text"]["held out"].values()]
         cells += ["; ".join(dict.fromkeys(row["model"] for row in run["figures"]))]
-        cells += [f"{run['minutes']:.1f}", run["machine"], f"`{run['command']}`"]
+        cells += [f"{run['minutes']:.1f}", *made(run)]
         rows.append([*name_and_seed(run), *cells])
     return rows
 
 
 def vanishing_gradients(runs: list[Any]) -> Rows:
     """What each network's gradient is multiplied by in a step, and how far it reaches."""
-    rows = [["network", "predicted", "measured", "of the seeds", "reach", "learns from", "command"]]
+    rows = [["network", "predicted", "measured", "of the seeds", "reach", "learns from", *MADE]]
     for run in runs:
         for row in run["networks"]:
             cells = [f"{row['predicted']:.3f}", f"{row['measured']:.3f}"]
             cells += [f"{row['least']:.3f} to {row['most']:.3f}"]
             far = f"> {run['recipe']['steps'] - 1}" if row["reach"] is None else f"{row['reach']}"
-            cells += [far, f"{row['last steps']}", f"`{run['command']}`"]
+            cells += [far, f"{row['last steps']}", *made(run)]
             rows.append([row["network"], *cells])
     return rows
 
