@@ -214,13 +214,14 @@ def score_runs(runs: list[Any]) -> Rows:
 
 def vanishing_gradients(runs: list[Any]) -> Rows:
     """What each network's gradient is multiplied by in a step, and how far it reaches."""
-    rows = [["network", "predicted", "measured", "of the seeds", "reach", "learns from", *MADE]]
+    heads = ["network", "predicted", "measured", "of the seeds", "reach", "learns from"]
+    rows = [[*heads, "minutes", *MADE]]
     for run in runs:
         for row in run["networks"]:
             cells = [f"{row['predicted']:.3f}", f"{row['measured']:.3f}"]
             cells += [f"{row['least']:.3f} to {row['most']:.3f}"]
             far = f"> {run['recipe']['steps'] - 1}" if row["reach"] is None else f"{row['reach']}"
-            cells += [far, f"{row['last steps']}", *made(run)]
+            cells += [far, f"{row['last steps']}", f"{run['minutes']:.1f}", *made(run)]
             rows.append([row["network"], *cells])
     return rows
 

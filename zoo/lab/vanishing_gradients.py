@@ -37,6 +37,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -312,7 +313,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run_script(options: argparse.Namespace) -> dict[str, Any]:
-    folder = new_folder(options.out, NAME, "result.json")
+    folder, start = new_folder(options.out, NAME, "result.json"), time.monotonic()
     rows = measure(options.recipe, quiet=not sys.stderr.isatty())
     found = summarised(rows)
     print(table(found, options.recipe))
@@ -321,9 +322,9 @@ def run_script(options: argparse.Namespace) -> dict[str, Any]:
         print(f"wrote {options.picture}")
     folder.mkdir(parents=True, exist_ok=True)
     each = [{n: row[n] for n in ("network", "seed", "predicted", "measured")} for row in rows]
-    result = write_result(
-        folder, command=options.command, recipe=asdict(options.recipe), networks=found, seeds=each
-    )
+    whole = {"command": options.command, "recipe": asdict(options.recipe), "networks": found}
+    minutes = (time.monotonic() - start) / 60
+    result = write_result(folder, **whole, seeds=each, minutes=minutes)
     print(f"wrote {folder / 'result.json'}")
     check(rows, found)
     return result
