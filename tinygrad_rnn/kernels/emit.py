@@ -202,10 +202,9 @@ class Emitter:
 
     def words(self, count: int) -> Word:
         """The address of memory for so many 64-bit integers."""
-        integer = self.module.integer
-        with self.builder.goto_entry_block():
-            place = self.builder.alloca(integer, count)
-            return Word(self.builder, self.builder.ptrtoint(place, integer))
+        b, integer = self.builder, self.module.integer
+        with b.goto_entry_block():
+            return Word(b, b.ptrtoint(b.alloca(integer, count), integer))
 
     def mask(self, count: Count) -> Any:
         """The first `count` lanes, for `load` and `store`."""

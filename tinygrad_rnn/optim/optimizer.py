@@ -10,7 +10,7 @@ import numpy as np
 from tinygrad_rnn.autograd.graph import MODE
 from tinygrad_rnn.autograd.tensor import Tensor
 from tinygrad_rnn.autograd.writes import touch
-from tinygrad_rnn.kernels.sequence.runner import address
+from tinygrad_rnn.kernels.memory import address
 from tinygrad_rnn.kernels.updates.equations import Rule
 from tinygrad_rnn.kernels.updates.loop import Use, update
 from tinygrad_rnn.kernels.updates.state import Arrays, filled, mismatches

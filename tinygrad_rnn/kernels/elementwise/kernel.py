@@ -13,7 +13,7 @@ import numpy as np
 from tinygrad_rnn.kernels import cache, threads
 from tinygrad_rnn.kernels.elementwise.program import CHUNK, Form, Program, kernel_code
 from tinygrad_rnn.kernels.machine import Library, float_lanes
-from tinygrad_rnn.kernels.sequence.runner import address
+from tinygrad_rnn.kernels.memory import address
 
 WORTH = 1 << 18  # instructions, over all elements, below which one thread does all
 GROUPS = 16  # of units: each adds to rows of its own

@@ -16,6 +16,7 @@ from tinygrad_rnn.kernels.gemm import product as gemm
 from tinygrad_rnn.kernels.gemm.pack import packed_size
 from tinygrad_rnn.kernels.gemm.tile import PANEL
 from tinygrad_rnn.kernels.machine import lanes_of
+from tinygrad_rnn.kernels.memory import aligned
 from tinygrad_rnn.kernels.rows.code import at, dealt, lines
 from tinygrad_rnn.kernels.rows.entropy import STATE, Recipe, States
 from tinygrad_rnn.kernels.rows.vocabulary import BLOCK, KERNELS
@@ -85,9 +86,9 @@ class Call:
     def run(self, size: int) -> Losses:
         """Chunk by chunk of `size` rows, a whole number of panels."""
         columns = min(size, -(-self.n // self.lanes) * self.lanes)
-        self.logits = np.empty(columns * self.v, self.dtype)
+        self.logits = aligned([columns * self.v], self.dtype)
         parts = len(self.slabs) if self.d_x is not None else 0
-        self.packed_w = np.empty((parts, packed_size(self.h, BLOCK, self.dtype)), np.uint8)
+        self.packed_w = aligned([parts, packed_size(self.h, BLOCK, self.dtype)], np.uint8)
         self.parts = np.empty((parts if parts > 1 else 0, columns, self.h), self.dtype)
         for first in range(0, self.n, size):
             self.chunk(slice(first, min(first + size, self.n)))
@@ -99,7 +100,7 @@ class Call:
         columns = -(-len(x) // self.lanes) * self.lanes
         targets = np.full(columns, -1, f"i{self.size}")
         targets[: len(x)] = self.targets[here]
-        turned = np.empty(packed_size(len(x), self.h, self.dtype), np.uint8)
+        turned = aligned([packed_size(len(x), self.h, self.dtype)], np.uint8)
         self.pack(at(x), x.strides[0], self.size, len(x), self.h, at(turned))
         common = {
             "w": at(self.w), "w_row": self.w.strides[0], "classes": self.v, "h": self.h, "zeros":
@@ -140,7 +141,7 @@ class Call:
         """Add what a chunk gives to the gradients."""
         x, size, count = self.x[here], self.size, here.stop - here.start
         width = packed_size(self.h, 1, self.dtype)
-        packed = np.empty(width * count, np.uint8)
+        packed = aligned([width * count], np.uint8)
         source, place, row = at(x), at(packed), x.strides[0]
         for first in range(0, count, self.panel):
             given = source + first * row, size, row, self.h, min(self.panel, count - first)

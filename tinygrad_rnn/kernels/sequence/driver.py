@@ -174,9 +174,7 @@ class _Driver:
                 a, c = (s.at(first, begin, self.start) for s in sites)
                 still = sites[0].row.equals(0)  # of width 0, or the same row again and again
                 row, way = (e.select(still, *pair) for pair in ((1, sites[0].row), (0, ways[0])))
-                before = e.select(
-                    e.builder.or_(steady, still), rows * (steps - 1), way * sign // row
-                )
+                before = e.select(b.or_(steady, still), rows * (steps - 1), way * sign // row)
                 self.product(product, before + far, a, c)
         with e.when(apart):
             width = PANEL * e.lanes

@@ -14,8 +14,9 @@ from tinygrad_rnn.kernels.gemm import product as gemm
 from tinygrad_rnn.kernels.gemm.pack import packed_size
 from tinygrad_rnn.kernels.gemm.tile import PANEL
 from tinygrad_rnn.kernels.machine import LOCK, lanes_of
+from tinygrad_rnn.kernels.memory import address, aligned
 from tinygrad_rnn.kernels.sequence.program import Matrix
-from tinygrad_rnn.kernels.sequence.runner import address, ways_for
+from tinygrad_rnn.kernels.sequence.runner import ways_for
 
 DEAR = 16  # multiplications that packing one element is worth
 Key = tuple[int, int]  # of a weight, and a part
@@ -29,7 +30,7 @@ class Packed:
     def __init__(self, weight: np.ndarray, size: int) -> None:
         self.weight = weakref.ref(weight)
         self.version: int | None = None  # of the weight, when it was packed
-        self.memory = np.empty(size, np.uint8)
+        self.memory = aligned([size], np.uint8)
         self.address = address(self.memory)
 
 

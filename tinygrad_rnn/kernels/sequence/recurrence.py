@@ -11,11 +11,12 @@ import numpy as np
 
 from tinygrad_rnn.kernels import threads
 from tinygrad_rnn.kernels.gemm import product as gemm
+from tinygrad_rnn.kernels.memory import address, aligned
 from tinygrad_rnn.kernels.sequence.layout import Ask, Call, Layout, Return, ahead, behind
 from tinygrad_rnn.kernels.sequence.lengths import Lengths
 from tinygrad_rnn.kernels.sequence.packing import Packing
 from tinygrad_rnn.kernels.sequence.program import Buffer, Cell
-from tinygrad_rnn.kernels.sequence.runner import Runner, address, addresses, ways_for
+from tinygrad_rnn.kernels.sequence.runner import Runner, ways_for
 
 REMEMBERED = 256  # shapes of calls
 _local = threading.local()
@@ -82,7 +83,7 @@ class Recurrence:
         for k, state in zip(layout.states, inner.states, strict=True):
             arrays[k][first if arrays[k].ndim == 3 else slice(call.batch)] = state
         packed = self._packing.packed(given.params, given.versions)
-        self.ahead.run(layout.template, walk, addresses(arrays), [p.address for p in packed])
+        self.ahead.run(layout.template, walk, [*map(address, arrays)], [p.address for p in packed])
         output, ends = arrays[layout.output], [arrays[k] for k in layout.states]
         if self.cell.output[0] == "next":
             output = output[call.batch :] if lengths else output[:-1] if last == 0 else output[1:]
@@ -143,7 +144,7 @@ class Recurrence:
         for i, d in enumerate(d_states):
             arrays[where["d_next", i]][...] = d if lengths is None else d[lengths.items]
         packed = self._back_packing.packed(params, saved.given.versions)
-        places = addresses(arrays)
+        places = [*map(address, arrays)]
         self.back.run(layout.template, walk, places, [p.address for p in packed])
 
         found = self._inputs(saved, layout, arrays, d_states, wanted)
@@ -254,11 +255,10 @@ def _within(given: Given, lengths: Lengths) -> Given:
 def _in_turn(call: Callable[..., None], arguments: Sequence[tuple[int, ...]], size: int) -> None:
     """Make calls that share a workspace of some bytes, which each thread keeps."""
     memory = getattr(_local, "memory", None)
-    if memory is None or len(memory) < size + 64:
-        memory = _local.memory = np.empty(size + 64, np.uint8)
-    aligned = -(-address(memory) // 64) * 64
+    if memory is None or len(memory) < size:
+        memory = _local.memory = aligned([size], np.uint8)
     for given in arguments:
-        call(*given, aligned)
+        call(*given, address(memory))
 
 
 def remember(store: dict[Any, Any], key: Any, value: Any) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import struct
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ import numpy as np
 from tinygrad_rnn.kernels import cache, threads
 from tinygrad_rnn.kernels.gemm import product as gemm
 from tinygrad_rnn.kernels.machine import Library, float_lanes
+from tinygrad_rnn.kernels.memory import address
 from tinygrad_rnn.kernels.sequence.driver import BASES, program_code
 from tinygrad_rnn.kernels.sequence.program import Buffer, Code, Program
 
@@ -35,18 +35,6 @@ class Site(NamedTuple):
         """The same rows, from the last step to the first."""
         first = self.first + (steps - 1) * self.step
         return self._replace(first=first, step=-self.step, stretch=-self.stretch)
-
-
-def address(array: Any) -> int:
-    """Where an array's memory begins."""
-    try:
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))
-    except (TypeError, ValueError):  # read-only, empty or strided
-        return int(array.ctypes.data)
-
-
-def addresses(arrays: Sequence[Any]) -> list[int]:
-    return [0 if a is None else address(a) for a in arrays]
 
 
 def ways_for(work: int) -> int:

@@ -20,8 +20,8 @@ from tinygrad_rnn.kernels.choice import attempted, disabled
 from tinygrad_rnn.kernels.emit import Emitter, Module, Word
 from tinygrad_rnn.kernels.gemm.tile import prefetch
 from tinygrad_rnn.kernels.machine import Library, float_lanes
+from tinygrad_rnn.kernels.memory import address
 from tinygrad_rnn.kernels.pointwise.lanes import Lane
-from tinygrad_rnn.kernels.sequence.runner import address
 
 Equation = Callable[..., tuple[Any, ...]]
 Numbers = Mapping[str, float | bool]

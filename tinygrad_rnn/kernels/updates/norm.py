@@ -18,8 +18,8 @@ from tinygrad_rnn.kernels.choice import attempted, disabled
 from tinygrad_rnn.kernels.emit import Emitter, Module
 from tinygrad_rnn.kernels.gemm.tile import prefetch
 from tinygrad_rnn.kernels.machine import Library, float_lanes, lanes_of
+from tinygrad_rnn.kernels.memory import address
 from tinygrad_rnn.kernels.pointwise.lanes import Lane
-from tinygrad_rnn.kernels.sequence.runner import address
 
 BLOCK = 1 << 15  # elements
 AHEAD = 4096  # bytes that are fetched meanwhile
