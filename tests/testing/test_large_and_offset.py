@@ -81,6 +81,15 @@ def test_what_is_constant_but_for_rounding_is_not_accused(name):
     assert verdicts(fn, drawn(*shape), 100)["fail"] == 0
 
 
+def test_rounding_is_not_accused_of_being_nonlinear_in_the_cotangent():
+    def f(x):
+        y = x.sum() + np.zeros(3)
+        return y - y.mean()
+
+    pair = (f, lambda x, g: np.full_like(x, (g - g.mean()).sum()))
+    assert verdicts(pair, drawn(3), 1200)["fail"] == 0
+
+
 def test_a_constant_with_a_gradient_fails():
     pair = (lambda x: x * 3 / 3 - x, lambda x, g: 0.01 * g)
     assert verdicts(pair, drawn(4), 20)["fail"] == 20
