@@ -6,8 +6,9 @@ import numpy as np
 
 from tinygrad_rnn.kernels.emit import Module
 from tinygrad_rnn.kernels.machine import lanes_of
+from tinygrad_rnn.kernels.memory import address
 from tinygrad_rnn.kernels.pointwise.lanes import Lane
-from tinygrad_rnn.kernels.rows.code import Kernels, at, dealt, lines
+from tinygrad_rnn.kernels.rows.code import Kernels, dealt, lines
 
 WORTH = 1 << 13  # elements from which on the kernel is used
 OFTEN = 1 << 12  # rows at one index that are added in order
@@ -45,8 +46,8 @@ def scatter_rows(rows: np.ndarray, indices: np.ndarray, count: int) -> np.ndarra
     rows, numbers = lines(rows), np.ascontiguousarray(indices, np.int64)
     strips = -(-rows.shape[1] // (STRIP * lanes_of(rows.dtype)))
     call = KERNELS.call(
-        "scatter", rows.dtype, rows=at(rows), row=rows.strides[0], indices=at(numbers),
-        count=len(rows), out=at(out), width=rows.shape[1],
+        "scatter", rows.dtype, rows=address(rows), row=rows.strides[0], indices=address(numbers),
+        count=len(rows), out=address(out), width=rows.shape[1],
     )  # fmt: skip
     dealt(call, strips, rows.size)
     return out

@@ -16,8 +16,8 @@ from tinygrad_rnn.kernels.gemm import product as gemm
 from tinygrad_rnn.kernels.gemm.pack import packed_size
 from tinygrad_rnn.kernels.gemm.tile import PANEL
 from tinygrad_rnn.kernels.machine import lanes_of
-from tinygrad_rnn.kernels.memory import aligned
-from tinygrad_rnn.kernels.rows.code import at, dealt, lines
+from tinygrad_rnn.kernels.memory import address, aligned
+from tinygrad_rnn.kernels.rows.code import dealt, lines
 from tinygrad_rnn.kernels.rows.entropy import STATE, Recipe, States
 from tinygrad_rnn.kernels.rows.vocabulary import BLOCK, KERNELS
 
@@ -101,15 +101,17 @@ class Call:
         targets = np.full(columns, -1, f"i{self.size}")
         targets[: len(x)] = self.targets[here]
         turned = aligned([packed_size(len(x), self.h, self.dtype)], np.uint8)
-        self.pack(at(x), x.strides[0], self.size, len(x), self.h, at(turned))
+        self.pack(address(x), x.strides[0], self.size, len(x), self.h, address(turned))
         common = {
-            "w": at(self.w), "w_row": self.w.strides[0], "classes": self.v, "h": self.h, "zeros":
-            at(self.zeros), "columns": columns, "logits": at(self.logits), "targets": at(targets),
+            "w": address(self.w), "w_row": self.w.strides[0], "classes": self.v, "h": self.h,
+            "zeros": address(self.zeros), "columns": columns, "logits": address(self.logits),
+            "targets": address(targets),
         }  # fmt: skip
         states = np.zeros((len(self.slabs), len(STATE), columns), self.dtype)
         states[:, 0] = -np.inf
-        more = {"turned": at(turned), "bias": at(self.bias), "bias_step": self.bias_step}
-        calls = [KERNELS.call("scores", self.dtype, **common, **more, states=at(s)) for s in states]
+        more = {"turned": address(turned), "bias": address(self.bias), "bias_step": self.bias_step}
+        places = map(address, states)
+        calls = [KERNELS.call("scores", self.dtype, **common, **more, states=p) for p in places]
         self.deal(calls, columns)
         whole = self.joined(states)
         self.losses[here] = self.recipe.losses(whole, targets)[: len(x)]
@@ -142,19 +144,20 @@ class Call:
         x, size, count = self.x[here], self.size, here.stop - here.start
         width = packed_size(self.h, 1, self.dtype)
         packed = aligned([width * count], np.uint8)
-        source, place, row = at(x), at(packed), x.strides[0]
+        source, place, row = address(x), address(packed), x.strides[0]
         for first in range(0, count, self.panel):
             given = source + first * row, size, row, self.h, min(self.panel, count - first)
             self.pack(*given, place + first * width)
         more = {
-            "rates": at(rates), "rows": count, "packed": at(packed), "first": int(here.start == 0),
-            "d_w": at(self.d_w), "d_b": at(self.d_b), "d_x_row": self.h * size,
+            "rates": address(rates), "rows": count, "packed": place, "first": int(here.start == 0),
+            "d_w": address(self.d_w), "d_b": address(self.d_b), "d_x_row": self.h * size,
         }  # fmt: skip
         d_x = None if self.d_x is None else self.d_x[here]
         targets = [d_x] * len(self.slabs) if not len(self.parts) else list(self.parts)
         calls = []
         for k, target in enumerate(targets):
-            own = {"d_x": at(target), "packed_w": at(None if d_x is None else self.packed_w[k])}
+            packed_w = None if d_x is None else self.packed_w[k]
+            own = {"d_x": address(target), "packed_w": address(packed_w)}
             calls.append(KERNELS.call("slopes", self.dtype, **common, **more, **own))
         self.deal(calls, common["columns"])
         if len(self.parts):

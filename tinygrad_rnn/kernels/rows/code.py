@@ -101,11 +101,6 @@ def spread(e: Emitter, number: Word) -> Lane:
     return Lane(e, e.shuffled(wide, kind))
 
 
-def at(array: np.ndarray | None) -> int:
-    """Where an array's memory begins; 0 for none."""
-    return 0 if array is None else int(array.ctypes.data)
-
-
 def lines(array: np.ndarray) -> np.ndarray:
     """A matrix whose rows are contiguous."""
     return array if array.strides[1] == array.itemsize else np.ascontiguousarray(array)

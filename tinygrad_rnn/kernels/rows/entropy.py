@@ -14,10 +14,11 @@ from typing import NamedTuple
 import numpy as np
 
 from tinygrad_rnn.kernels.emit import Module
+from tinygrad_rnn.kernels.memory import address
 from tinygrad_rnn.kernels.pointwise.exponential import exp
 from tinygrad_rnn.kernels.pointwise.lanes import Lane
 from tinygrad_rnn.kernels.pointwise.running import Running, first_lane, folded, splat
-from tinygrad_rnn.kernels.rows.code import Kernels, at, dealt, lines, spread
+from tinygrad_rnn.kernels.rows.code import Kernels, dealt, lines, spread
 
 STATE = ("shift", "total", "depth", "hit")  # total Σ e^(l - shift), depth Σ w (l - shift), hit l_t
 RATES = ("shift", "log_total", "slope", "base", "target_slope")
@@ -118,7 +119,7 @@ KERNELS = Kernels("cross_entropy", FIELDS, write)
 
 def _table(logits: np.ndarray, targets: np.ndarray, weight: np.ndarray) -> dict[str, int]:
     count, classes = logits.shape
-    arrays = {"logits": at(logits), "targets": at(targets), "weight": at(weight)}
+    arrays = {"logits": address(logits), "targets": address(targets), "weight": address(weight)}
     return arrays | {"row": logits.strides[0], "count": count, "classes": classes}
 
 
@@ -131,7 +132,7 @@ def survey(logits: np.ndarray, targets: np.ndarray, recipe: Recipe) -> States:
     logits, weight = lines(logits), _weight(recipe, logits.dtype)
     states = np.empty((len(STATE), len(logits)), logits.dtype)
     table = _table(logits, targets, weight)
-    call = KERNELS.call("survey", logits.dtype, **table, states=at(states))
+    call = KERNELS.call("survey", logits.dtype, **table, states=address(states))
     dealt(call, len(logits), logits.size)
     shift, total, depth, hit = states
     with np.errstate(all="ignore"):
@@ -144,7 +145,7 @@ def differentiate(
     """The gradient of the rows' logits."""
     logits, weight = lines(logits), _weight(recipe, logits.dtype)
     d = np.empty(logits.shape, logits.dtype)
-    more = {"rates": at(rates), "d": at(d), "d_row": d.strides[0]}
+    more = {"rates": address(rates), "d": address(d), "d_row": d.strides[0]}
     call = KERNELS.call("differentiate", d.dtype, **_table(logits, targets, weight), **more)
     dealt(call, len(logits), logits.size)
     return d

@@ -9,9 +9,10 @@ from __future__ import annotations
 import numpy as np
 
 from tinygrad_rnn.kernels.emit import Module
+from tinygrad_rnn.kernels.memory import address
 from tinygrad_rnn.kernels.pointwise.lanes import Lane
 from tinygrad_rnn.kernels.pointwise.running import Running, first_lane, splat
-from tinygrad_rnn.kernels.rows.code import Kernels, at, dealt, lines
+from tinygrad_rnn.kernels.rows.code import Kernels, dealt, lines
 
 BLOCK = 64  # rows whose d_w and d_b are summed by themselves: the same for any number of threads
 FIELDS = {
@@ -84,13 +85,10 @@ def normalise(
 ) -> tuple[np.ndarray, np.ndarray]:
     """y, and the mean and 1 / √(σ² + ε) of each of the rows (N, H)."""
     x, weight, bias = lines(x), np.ascontiguousarray(weight), np.ascontiguousarray(bias)
-    y, states, numbers = (
-        np.empty(x.shape, x.dtype),
-        np.empty((len(x), 2), x.dtype),
-        _numbers(x, eps),
-    )
+    y, states = np.empty(x.shape, x.dtype), np.empty((len(x), 2), x.dtype)
+    numbers = _numbers(x, eps)
     arrays = {"weight": weight, "bias": bias, "numbers": numbers, "states": states, "y": y, "x": x}
-    places = {name: at(a) for name, a in arrays.items()}
+    places = {name: address(a) for name, a in arrays.items()}
     call = KERNELS.call("normalise", x.dtype, row=x.strides[0], width=x.shape[1], **places)
     dealt(call, len(x), x.size)
     return y, states
@@ -101,25 +99,15 @@ def differentiate(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The gradients of x, weight and bias."""
     (count, width), x, g = x.shape, lines(x), lines(g)
-    weight, numbers, d_x = (
-        np.ascontiguousarray(weight),
-        _numbers(x, 0.0),
-        np.empty(x.shape, x.dtype),
-    )
+    weight, numbers = np.ascontiguousarray(weight), _numbers(x, 0.0)
+    d_x = np.empty(x.shape, x.dtype)
     blocks = -(-count // BLOCK)
     sums = np.zeros((blocks, 2, width), x.dtype)
-    arrays = {
-        "weight": weight,
-        "numbers": numbers,
-        "states": states,
-        "g": g,
-        "d_x": d_x,
-        "sums": sums,
-    }
-    places = {name: at(a) for name, a in arrays.items()}
+    arrays = {"weight": weight, "numbers": numbers, "states": states, "g": g, "d_x": d_x}
+    places = {name: address(a) for name, a in arrays.items()}
     call = KERNELS.call(
-        "differentiate", x.dtype, x=at(x), row=x.strides[0], width=width, g_row=g.strides[0],
-        count=count, **places,
+        "differentiate", x.dtype, x=address(x), row=x.strides[0], width=width, g_row=g.strides[0],
+        count=count, sums=address(sums), **places,
     )  # fmt: skip
     dealt(call, blocks, x.size)
     d_w, d_b = np.add.reduce(sums, axis=0)

@@ -57,11 +57,14 @@ class _Place:
         """Of its rows at a step."""
         return self.e.read(self.starts + step * 8)
 
-    def at(self, first: Word, step: Word, item: Count) -> Row:
-        """An item's row, `step` steps into the stretch that begins at step `first`."""
-        begin, here = self.position(first), self.position(first + step)
-        rows: Word = self.stretch * begin + self.step * (here - begin)
-        return self.address + rows + self.row * item, self.row
+    def origin(self, first: Word, item: Count) -> Word:
+        """An item's row, as if at position 0, in the stretch that begins at step `first`."""
+        begin: Word = (self.stretch - self.step) * self.position(first)
+        return begin + self.address + self.row * item  # type: ignore[no-any-return]
+
+    def at(self, first: Word, t: Word, item: Count) -> Row:
+        """An item's row at step t, in the stretch that begins at step `first`."""
+        return self.origin(first, item) + self.step * self.position(t), self.row
 
 
 class _Driver:
@@ -103,9 +106,7 @@ class _Driver:
     def begin(self, first: Word) -> None:
         """Find all places, as if at position 0, in the stretch that begins at step `first`."""
         with self.e.loop(0, self.code.places) as k:
-            p = self.place(k)
-            origin = p.address + (p.stretch - p.step) * p.position(first) + p.row * self.start
-            self.e.write(self.origins + k * 8, origin)
+            self.e.write(self.origins + k * 8, self.place(k).origin(first, self.start))
 
     def locate(self, t: Word) -> None:
         """Find all places at step t of this stretch."""
@@ -162,7 +163,7 @@ class _Driver:
         for s in sites:
             whole = b.and_(whole, s.shift.equals(self.ordinary))
         apart = b.not_(whole)
-        for sign, begin, far in ((1, e.word(0), fewer), (-1, steps - 1, rows)):
+        for sign, begin, far in ((1, first, fewer), (-1, last, rows)):
             follow = b.and_(whole, ways[0] * sign >= (sign < 0))
             steady = even
             for s, way in zip(sites, ways, strict=True):
@@ -179,7 +180,7 @@ class _Driver:
         with e.when(apart):
             width = PANEL * e.lanes
             with e.loop(0, self.sizes[product.n], width) as column, e.loop(0, steps) as step:
-                a, c = (s.at(first, step, self.start) for s in sites)
+                a, c = (s.at(first, first + step, self.start) for s in sites)
                 self.product(product, self.rows(first + step), a, c, column)
 
     def product(

@@ -257,8 +257,9 @@ def _in_turn(call: Callable[..., None], arguments: Sequence[tuple[int, ...]], si
     memory = getattr(_local, "memory", None)
     if memory is None or len(memory) < size:
         memory = _local.memory = aligned([size], np.uint8)
+    place = address(memory)
     for given in arguments:
-        call(*given, address(memory))
+        call(*given, place)
 
 
 def remember(store: dict[Any, Any], key: Any, value: Any) -> None:
