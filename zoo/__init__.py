@@ -5,6 +5,7 @@ package that is missing is one line. A terminal without ∂ shows a question mar
 """
 
 import io
+import os
 import signal
 import sys
 from types import TracebackType
@@ -23,6 +24,8 @@ def _told(kind: type[BaseException], error: BaseException, trace: TracebackType 
 
 if sys.argv[:1] == ["-m"]:  # so it is while `python -m` looks for the script
     sys.excepthook = _told
+    if sys.stderr is None:  # closed: what is told there must not come out elsewhere
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:

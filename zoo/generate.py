@@ -30,12 +30,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from zoo.models import trained
 from zoo.models.predictors import drawn, opening
 from zoo.running import runs
 from zoo.running.arguments import a_name, a_seed, between, typed
+from zoo.running.progress import progress
 from zoo.texts.tokens import Tokens
 
 NAME = "generate"
@@ -113,7 +113,7 @@ def write(options: argparse.Namespace, found: trained.Trained) -> str:
     length = options.length or LENGTHS[model.tokens.unit]
     cut = {name: getattr(options, name) for name in ("temperature", "top_k", "top_p")}
     tokens = drawn(model, opening(model.tokens, options.prompt), length, rng, **cut)
-    return model.tokens.decode([*tqdm(tokens, total=length, unit="token", disable=None)])
+    return model.tokens.decode([*progress(tokens, total=length, unit="token", logged=False)])
 
 
 def run_script(options: argparse.Namespace) -> dict[str, Any]:

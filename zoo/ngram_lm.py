@@ -37,12 +37,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from tqdm import tqdm
 
 from zoo.models import ngrams
 from zoo.models.counts import Order, count
 from zoo.running.arguments import a_name, between, png_in_folder, typed
 from zoo.running.interrupt import Interrupt
+from zoo.running.progress import progress
 from zoo.running.recipes import add_options, given, once, shown
 from zoo.running.runs import ending_well, log, made_folder, new_folder, write_result
 from zoo.texts.corpora import ABOUT_DATA, load_parts
@@ -132,8 +132,7 @@ def measure(study: Study, orders: Sequence[Order], folder: Path) -> list[dict[st
     """Every method at every n, each logged when it is known."""
     recipe, rows = study.recipe, list[dict[str, Any]]()
     jobs = [(n, method) for n in recipe.orders for method in recipe.methods]
-    with Interrupt() as interrupt, tqdm(jobs, unit="model", dynamic_ncols=True) as bar:
-        bar.mininterval = 0.1 if sys.stderr.isatty() else 10.0
+    with Interrupt() as interrupt, progress(jobs, unit="model") as bar:
         for n, method in bar:
             if interrupt.requested:
                 break

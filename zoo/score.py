@@ -43,11 +43,11 @@ from typing import Annotated, Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 from zoo.running import runs
 from zoo.running.arguments import a_name, typed
 from zoo.running.interrupt import Interrupt
+from zoo.running.progress import progress
 from zoo.running.recipes import add_options, given, once, shown
 from zoo.scored import authors
 from zoo.scored.answers import Row, answers, meant, said, suggested, table
@@ -105,26 +105,20 @@ def task(name: str, study: Study, recipe: Recipe) -> Task:
     return retrieval(documents, asked[:most], recipe.prior)
 
 
-def bar(total: int, unit: str) -> Any:
-    found = tqdm(total=total, unit=unit, dynamic_ncols=True)
-    found.mininterval = 0.1 if sys.stderr.isatty() else 10.0
-    return found
-
-
 def measured(
     name: str, task: Task, models: Mapping[str, Any], folder: Path, interrupt: Interrupt
 ) -> list[Row]:
     """The figures of merit of every model, each logged when it is known."""
     rows = []
-    with bar(len(models) * len(task.cases), "case") as progress:
+    with progress(total=len(models) * len(task.cases), unit="case") as bar:
         for about, model in models.items():
-            progress.set_postfix_str(f"{name}, {about}", refresh=False)
+            bar.set_postfix_str(f"{name}, {about}", refresh=False)
             judge, sums = task.judge(model), []
             for case in task.cases:
                 if interrupt.requested:
                     raise runs.Stopped
                 sums.append(judge(case))
-                progress.update()
+                bar.update()
             found = figures(task.figures, sums)
             rows.append({"task": name, "model": about, "cases": len(sums), "figures": found})
             runs.log(folder, **rows[-1])
@@ -136,11 +130,11 @@ def authors_known(found: Task, recipe: Recipe, folder: Path, interrupt: Interrup
     parts = authors.parts_of(recipe.authors)
 
     def tick() -> None:
-        progress.update()
+        bar.update()
         if interrupt.requested:
             raise runs.Stopped
 
-    with bar(len(parts) * authors.RECIPE.epochs, "epoch") as progress:
+    with progress(total=len(parts) * authors.RECIPE.epochs, unit="epoch") as bar:
         models = authors.models(parts, recipe.seed, tick)
     return measured("authors", found, models, folder, interrupt)
 

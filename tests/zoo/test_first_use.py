@@ -16,6 +16,7 @@ from zoo import char_lm
 from zoo.running import runs
 
 ROOT = Path(__file__).resolve().parents[2]
+CLOSED = "import os, sys; os.close(2); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
 SCRIPTS = ["char_lm", "word_lm", "fixed_window_lm", "ngram_lm", "compare_lm"]
 
 pytest.importorskip("tqdm")
@@ -53,6 +54,21 @@ def test_other_errors_of_an_import_keep_their_traceback(tmp_path):
     process = started("char_lm", tmp_path, "import a_module_that_nobody_has")
     err = process.communicate(timeout=60)[1]
     assert process.returncode == 1 and "Traceback" in err and "a_module_that_nobody_has" in err
+
+
+SMALL = ["--hidden", "4", "--updates", "4", "--batch", "2", "--length", "8", "--data", "cats.txt"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes a file by its POSIX number")
+@pytest.mark.parametrize("arguments", [["char_lm", *SMALL], ["ngram_lm", "--data", "cats.txt"]])
+def test_a_script_runs_without_standard_error(arguments, tmp_path):
+    (tmp_path / "cats.txt").write_text("the cat sat on the mat\n" * 40, encoding="utf-8")
+    words = [sys.executable, "-c", CLOSED, "-m", f"zoo.{arguments[0]}", *arguments[1:]]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*words, "--out", "out"], cwd=tmp_path, env=env, stdout=subprocess.PIPE)
+    assert done.returncode == 0 and (tmp_path / "out" / "result.json").exists()
+    again = subprocess.run([*words, "--out", "out"], cwd=tmp_path, env=env, stdout=subprocess.PIPE)
+    assert (again.returncode, again.stdout) == (2, b"")  # told nowhere, and not among the results
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a POSIX signal")

@@ -44,12 +44,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from tqdm import tqdm
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
 from tinygrad_rnn.nn import inspection
 from zoo.running.arguments import between, png, typed
+from zoo.running.progress import progress
 from zoo.running.recipes import add_options, given
 from zoo.running.runs import ending_well, new_folder, write_result
 
@@ -186,12 +186,12 @@ def last_steps(contributions: Sequence[float]) -> int:
     return int(np.searchsorted(np.cumsum(contributions), 0.99 * np.sum(contributions))) + 1
 
 
-def measure(recipe: Recipe, quiet: bool) -> list[dict[str, Any]]:
+def measure(recipe: Recipe) -> list[dict[str, Any]]:
     """Every network with every seed."""
     rows = []
     seeds = range(recipe.seed, recipe.seed + recipe.seeds)
     total = len(NETWORKS) * len(seeds)
-    with tqdm(total=total, unit="network", dynamic_ncols=True, disable=quiet) as bar:
+    with progress(total=total, unit="network", logged=False) as bar:
         for name in NETWORKS:
             for seed in seeds:
                 rng = np.random.default_rng((seed, list(NETWORKS).index(name)))
@@ -314,7 +314,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def run_script(options: argparse.Namespace) -> dict[str, Any]:
     folder, start = new_folder(options.out, NAME, "result.json"), time.monotonic()
-    rows = measure(options.recipe, quiet=not sys.stderr.isatty())
+    rows = measure(options.recipe)
     found = summarised(rows)
     print(table(found, options.recipe))
     if options.picture:

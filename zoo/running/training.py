@@ -15,11 +15,11 @@ from typing import Any, Protocol
 
 import numpy as np
 from threadpoolctl import threadpool_limits
-from tqdm import tqdm
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import saving
 from zoo.running.interrupt import Interrupt
+from zoo.running.progress import progress
 from zoo.running.runs import Stopped, group, last_folder, made_folder, new_folder, plain
 
 SAVE_SECONDS = 30.0
@@ -60,8 +60,7 @@ def updating(
     """Comes back before every update that is left and after the last: between them it shows how
     the run is doing, saves every 30 seconds, and raises Stopped if somebody asked for it."""
     saved = time.monotonic()
-    with tqdm(total=updates, initial=run.update, unit="update", dynamic_ncols=True) as bar:
-        bar.mininterval = 0.1 if sys.stderr.isatty() else 10.0
+    with progress(total=updates, initial=run.update, unit="update") as bar:
         while run.update < updates:
             yield
             loss, mean, rate = run.recent[-1], np.mean(run.recent), run.read / run.seconds
