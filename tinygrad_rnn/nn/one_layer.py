@@ -168,8 +168,8 @@ class OneLayer(Module):
         if self.weight_drop and not any(n.startswith(RECURRENT) for n in names):
             raise ValueError(
                 f"{where}: expected parameters to drop of, whose names begin with "
-                f"{', '.join(RECURRENT)}, got {', '.join(names)}; rename them, or use "
-                "recurrent_dropout"
+                f"{', '.join(RECURRENT)}, got {', '.join(names)}; leave "
+                "weight_drop out, use recurrent_dropout, or rename them"
             )
 
     def _width(self) -> int:
