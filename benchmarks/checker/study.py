@@ -34,6 +34,7 @@ ROWS = {row.name: row for row in (*TABLE, *fusions.ROWS) if row.order}
 FUSED = [n for n in tg.__all__ if hasattr(getattr(tg, n), "definition")]
 assert set(FUSED) <= set(ROWS), f"fused ops without a row: {FUSED}"
 RULES = ("checker", "torch slow", "torch fast")
+WHOLE = 1000  # elements of inputs up to which torch's slow rule, the whole Jacobian, is applied
 CLOSELY = 5  # wrong examples of a mutant that are judged even after it is caught
 
 
@@ -219,7 +220,8 @@ def _words(problem: Any, index: int, beside: bool) -> dict[str, Verdict]:
     words = {"checker": checker((problem.f, problem.vjp), arrays, index)}
     if beside:
         subject, rng = of_pair(problem), np.random.default_rng(index)
-        words["torch slow"] = Verdict(judged(torch_slow, subject, arrays))
+        if sum(x.size for x in arrays) <= WHOLE:
+            words["torch slow"] = Verdict(judged(torch_slow, subject, arrays))
         words["torch fast"] = Verdict(judged(torch_fast, subject, arrays, rng))
     return words
 
