@@ -85,11 +85,15 @@ def theirs(task: Task, threads: int) -> Step:
 
         def forward(self, ids: Any, states: Any, masks: Any) -> Any:
             h, ends = self.embedding(ids), []
-            for layer, state, mask in zip(self.layers, states, masks, strict=True):
-                h, end = layer(h, state)
-                h = h if mask is None else h * mask
+            for k, (layer, state) in enumerate(zip(self.layers, states, strict=True)):
+                x = h if k == 0 else kept(h, masks[k - 1])
+                found, end = layer(x, state)
+                h = h + found if k and recipe.connection == "residual" else found
                 ends.append(end)
-            return self.output(h), ends
+            return self.output(kept(h, masks[-1])), ends
+
+    def kept(h: Any, mask: Any) -> Any:
+        return h if mask is None else h * mask
 
     def masks(columns: int) -> list[Any]:
         if not recipe.dropout:
@@ -276,7 +280,7 @@ def arguments() -> tuple[argparse.Namespace, dict[str, Any]]:
     add("--train", type=float, metavar="SECONDS", help="then train ours for about this long")
     add("--log", type=Path, metavar="FILE", help="also write what is printed to this file")
     asked = parser.add_argument_group("recipe", "instead of the data's own")
-    fixed = ("updates", "cell", "connection")  # torch has an LSTM
+    fixed = ("updates", "cell", "connection", "weight_drop", "ensemble")  # torch has an LSTM
     hints = {n: h for n, h in get_type_hints(Recipe).items() if n not in fixed}
     for name, kind in hints.items():
         asked.add_argument(f"--{name}", type=(get_args(kind) or (kind,))[0], metavar="X")
@@ -293,7 +297,7 @@ def main() -> int:
     from zoo.texts import datasets
 
     say, text = Log(options.log), datasets.load_text(options.data)
-    recipe = asdict(char_lm.Recipe(**char_lm.RECIPES.get(text.name, {}) | asked))
+    recipe = asdict(char_lm.Recipe(**char_lm.OWN.get(text.name, {}) | asked))
     vocabulary = datasets.Vocabulary(text.text)
     ids = vocabulary.encode(datasets.split(text.text)[0])
     say(f"{versions(['torch'])}\n{machine()}; {options.pairs} pairs of {options.updates} updates")

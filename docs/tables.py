@@ -26,7 +26,9 @@ def char_lm(runs: list[Any]) -> Rows:
     rows = [[*heads, *MADE]]
     for run in runs:
         recipe, nats = run["recipe"], run["nats per character"]
+        count = recipe.get("ensemble", 1)
         shape = f"{recipe['layers']} × {recipe['hidden']} {recipe['cell']}"
+        shape = shape if count == 1 else f"{count} networks of {shape}"
         found = [f"{nats[name]:.4f}" for name in losses]
         found += [f"{nats['validation'] / math.log(2):.4f}", f"{run['minutes of training']:.1f}"]
         found += [f"{run['characters per second']:,.0f}", *made(run)]

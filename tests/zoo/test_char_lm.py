@@ -23,7 +23,7 @@ import pytest
 
 from tests.zoo import scripts
 from tests.zoo.scripts import cats, posix, same_bits
-from tinygrad_rnn import saving
+from tinygrad_rnn import nn, optim, saving
 from tinygrad_rnn.nn import regularisation
 from zoo import char_lm
 from zoo.models.recurrent_stack import CELLS, CONNECTIONS
@@ -102,11 +102,11 @@ def by_layer(arrays):
     return found
 
 
-def slow_loss(arrays, ids, count):
-    """Character after character, stream after stream, in float64: nats per character."""
+def slow_losses(arrays, ids, count):
+    """Character after character, stream after stream, in float64: nats of each."""
     w = by_layer(arrays)
     layers = sum("weight_hh" in n for n in w)
-    steps, total = math.ceil((len(ids) - 1) / count), 0.0
+    steps, losses = math.ceil((len(ids) - 1) / count), []
     for start in range(0, len(ids) - 1, steps):
         h, c = np.zeros((2, layers, w["lstm.weight_hh_l0"].shape[1]))
         for t in range(start, min(start + steps, len(ids) - 1)):
@@ -118,16 +118,24 @@ def slow_loss(arrays, ids, count):
                 c[k] = sigmoid(f) * c[k] + sigmoid(i) * np.tanh(g)
                 x = h[k] = sigmoid(o) * np.tanh(c[k])
             logits = w["output.weight"] @ x + w["output.bias"]
-            total += np.log(np.exp(logits).sum()) - logits[ids[t + 1]]
-    return total / (len(ids) - 1)
+            losses.append(np.log(np.exp(logits).sum()) - logits[ids[t + 1]])
+    return np.array(losses)
+
+
+def slow_loss(arrays, ids, count):
+    return slow_losses(arrays, ids, count).mean()
+
+
+def validation_ids():
+    text = Path("cats.txt").read_text(encoding="utf-8")
+    return np.array([sorted(set(text)).index(c) for c in text])[int(0.9 * len(text)) :]
 
 
 @pytest.mark.parametrize("options", [["--lr", "0.02"], ["--layers", "2", "--seed", "5"]])
 def test_the_last_line_is_the_loss_over_the_whole_validation_split(options, capsys):
     found = train(*options)
     lines = capsys.readouterr().out.splitlines()
-    text = Path("cats.txt").read_text(encoding="utf-8")
-    ids = np.array([sorted(set(text)).index(c) for c in text])[int(0.9 * len(text)) :]
+    ids = validation_ids()
     assert len(ids) == 200 and (len(ids) - 1) % 8 != 0
     slow = slow_loss(saving.load(checkpoint())[0], ids, 8)
     assert found["nats per character"]["validation"] == pytest.approx(slow, rel=1e-5)
@@ -145,6 +153,40 @@ def test_validation_carries_the_state_over_its_chunks():
     fast = char_lm.evaluate(run.model, ids, char_lm.Interrupt(), count=3)
     assert fast == pytest.approx(slow_loss(arrays, ids, 3), rel=1e-5)
     assert abs(fast - slow_loss(arrays, ids, 9)) > 1e-4  # the state does matter
+
+
+def members_of(arrays, count):
+    names = [f"model.members.{k}." for k in range(count)]
+    return [{n.replace(m, "model."): a for n, a in arrays.items() if m in n} for m in names]
+
+
+def test_an_ensemble_is_judged_by_the_mean_of_its_members_probabilities():
+    found = train("--ensemble", "3", "--lr", "0.02")
+    members = members_of(saving.load(checkpoint())[0], 3)
+    losses = np.array([slow_losses(m, validation_ids(), 8) for m in members])
+    slow = -np.log(np.exp(-losses).mean(axis=0)).mean()
+    assert found["nats per character"]["validation"] == pytest.approx(slow, rel=1e-5)
+    assert slow < losses.mean() - 1e-3  # by Jensen's inequality, as the members differ
+
+
+@pytest.mark.parametrize("clip", [0.01, 1e9])
+def test_each_member_of_an_ensemble_learns_by_itself(clip):
+    recipe = char_lm.Recipe(hidden=5, embedding=3, ensemble=2, clip=clip)
+    run, other = (char_lm.Run(recipe, "", "", "", "abcdef") for _ in range(2))
+    inputs, targets = np.random.default_rng(1).integers(6, size=(2, 7, 4))
+    loss, losses = char_lm.train_step(run, inputs, targets), []
+    for ours, alone in zip(run.model.members, other.model.members, strict=True):
+        losses.append(nn.cross_entropy(alone(inputs)[0], targets))
+        losses[-1].backward()
+        assert optim.clip_grad_norm_(alone.parameters(), clip) > 0.02
+        for p, q in zip(ours.parameters(), alone.parameters(), strict=True):
+            assert p.grad.numpy() == pytest.approx(q.grad.numpy(), rel=1e-5, abs=1e-8)
+    assert loss == pytest.approx(np.mean([part.item() for part in losses]), rel=1e-6)
+
+
+def test_a_text_that_is_called_as_a_recipe_gets_the_usual_one():
+    Path("ensemble").write_text(CATS, encoding="utf-8")
+    assert train("--updates", "1", data="ensemble")["recipe"]["ensemble"] == 1
 
 
 def test_baselines_a_sample_and_the_checkpoint_come_before_it(capsys):
@@ -290,14 +332,15 @@ def test_a_run_killed_five_times_ends_as_one_that_was_not(capsys):
 
 
 @posix
-@pytest.mark.parametrize("layers", [1, 2])
-def test_what_is_dropped_is_the_same_in_a_resumed_run(layers, monkeypatch):
-    options = ["--dropout", "0.3", "--layers", str(layers)]
+@pytest.mark.parametrize(("layers", "networks"), [(1, 1), (2, 1), (1, 2)])
+def test_what_is_dropped_is_the_same_in_a_resumed_run(layers, networks, monkeypatch):
+    options = ["--dropout", "0.3", "--layers", str(layers), "--ensemble", str(networks)]
+    draws = layers * networks
     train(*options)
     masks, dropout, step = [], regularisation.dropout, char_lm.train_step
 
     def signalling(*args):
-        if len(masks) == 5 * layers:
+        if len(masks) == 5 * draws:
             signal.raise_signal(signal.SIGINT)
         return step(*args)
 
@@ -312,7 +355,7 @@ def test_what_is_dropped_is_the_same_in_a_resumed_run(layers, monkeypatch):
     char_lm.main(["--resume", "--out", "cut"])
     assert same_end(checkpoint(), checkpoint("cut"))
     masks = [m for m in masks if m.shape[1] > 1]  # without that of the trial after a restart
-    assert len(masks) == 30 * layers and {m.shape for m in masks} == {(1, 4, 8)}
+    assert len(masks) == 30 * draws and {m.shape for m in masks} == {(1, 4, 8)}
     assert len({m.tobytes() for m in masks}) == len(masks)  # others in every update
     values, counts = np.unique(np.concatenate(masks), return_counts=True)
     assert values == pytest.approx([0, 1 / 0.7])
@@ -487,6 +530,14 @@ def test_a_checkpoint_of_another_script_or_version_is_refused(state, message, ca
         (["--hidden", "x"], "--hidden: expected a whole number in 1..1000000000, got 'x'"),
         (["--updates", "2.5"], "--updates: expected a whole number in 1..1000000000, got '2.5'"),
         (["--seed", "-1"], "--seed: expected a whole number in 0..4294967295, got '-1'"),
+        (
+            ["--ensemble", "0"],
+            "--ensemble: expected a whole number in 1..100, got '0'; leave it out for",
+        ),
+        (
+            ["--ensemble", "101"],
+            "--ensemble: expected a whole number in 1..100, got '101'; leave it",
+        ),
         (["--lr", "nan"], "--lr: expected a number in 1e-09..1000000000.0, got 'nan'"),
         (["--dropout", "1"], "--dropout: expected a number in 0..0.99, got '1'; leave it out for"),
         (["--clip", "0"], "--clip: expected a number in 1e-09..1000000000.0, got '0'"),

@@ -29,8 +29,11 @@ ROOT = Path(__file__).resolve().parents[2]
 WORDS = "the cat sat on a mat and then it ran".split(" ")
 PEOPLE = random.Random(0)
 CATS = "\n".join(" ".join(PEOPLE.choices(WORDS, k=8)) for _ in range(120)) + "\n"
+SMALL = "--hidden 8 --embedding 6 --updates 40 --batch 4 --length 16 --lr 0.01"
+DEEP = "--cell gru --layers 2 --connection residual --dropout 0.1 --ensemble 3"
 TRAININGS = {
-    "char_lm": (char_lm, "--hidden 8 --embedding 6 --updates 40 --batch 4 --length 16 --lr 0.01"),
+    "char_lm": (char_lm, SMALL),
+    "char_lm, several": (char_lm, f"{SMALL} {DEEP}"),
     "word_lm": (word_lm, "--hidden 8 --embedding 6 --epochs 2 --batch 4 --length 8"),
     "fixed_window_lm": (fixed_window_lm, "--embedding 5 --hidden 6 --epochs 1 --windows 2 3"),
     "ngram_lm": (ngram_lm, "--orders 1 3 --methods kneser-ney"),
@@ -92,13 +95,13 @@ def test_losses_are_those_of_the_tokens_one_by_one(name):
     np.testing.assert_allclose(model.losses(ids), slow, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["char_lm", "word_lm", "fixed_window_lm"])
+@pytest.mark.parametrize("name", ["char_lm", "char_lm, several", "word_lm", "fixed_window_lm"])
 def test_a_model_is_as_good_here_as_in_its_own_script(name):
     found = trained.load(Path(name))
     text = trained.learnt(found)
     result = json.loads(Path(name, "result.json").read_text(encoding="utf-8"))
     mean = float(found.model.losses(found.model.tokens.encode(text.valid)).mean())
-    if name == "char_lm":
+    if name.startswith("char_lm"):
         own = result["nats per character"]["validation"]  # of several streams
         assert mean == pytest.approx(own, abs=0.1)
     else:
@@ -110,10 +113,12 @@ def test_a_model_is_as_good_here_as_in_its_own_script(name):
 def test_every_script_has_its_kind_of_model():
     kinds = {name: type(trained.load(Path(name)).model) for name in TRAININGS}
     assert kinds == {
-        "char_lm": Carrying, "word_lm": Carrying, "fixed_window_lm": Windowed,
+        "char_lm": Carrying, "char_lm, several": Carrying, "word_lm": Carrying,
+        "fixed_window_lm": Windowed,
         "ngram_lm": Counting, "ngram_lm of characters": Counting,
     }  # fmt: skip
     assert "kneser-ney, n = 3" in trained.load(Path("ngram_lm")).about
+    assert "3 networks of gru" in trained.load(Path("char_lm, several")).about
     assert "m = 3" in trained.load(Path("fixed_window_lm")).about
 
 

@@ -81,7 +81,9 @@ def text_of(name: str, unit: str) -> Parts:
 
 def of_char_lm(folder: Path) -> Trained:
     run = char_lm.restore(folder)
-    about = f"char_lm, {run.recipe.cell}, update {run.update} of {run.recipe.updates}"
+    recipe, several = run.recipe, run.recipe.ensemble > 1
+    what = f"{recipe.ensemble} networks of {recipe.cell}" if several else recipe.cell
+    about = f"char_lm, {what}, update {run.update} of {recipe.updates}"
     return Trained(char_lm.predictor(run), about, run.data, run.digest)
 
 
