@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numba
 import numpy as np
 
 from benchmarks.checker.problem import Problem, count, kind, power, signs, some
@@ -75,21 +76,32 @@ def computed_in_single(rng):
     )
 
 
+@numba.njit
+def iterated(a, tolerance):
+    x, slope = np.ones_like(a), np.zeros_like(a)
+    for _ in range(200):
+        slope = 1 - 0.5 * np.sin(x) * slope
+        before, x = x, 0.5 * np.cos(x) + a
+        if np.all(np.abs(x - before) < tolerance):
+            break
+    return x, slope
+
+
 @kind("noisy")
 def unfinished_iteration(rng):
     """x = cos(x)/2 + a, by steps until two are close; their number jumps, and x a little."""
-    tolerance = power(rng, -11, -6)
+    tolerance, a = power(rng, -11, -6), some(rng, count(rng))
+    return pointwise(lambda a: iterated(a, tolerance)[0], lambda a: iterated(a, tolerance)[1], a)
 
-    def iterated(a):
-        x, slope = np.ones_like(a), np.zeros_like(a)
-        for _ in range(200):
-            slope = 1 - 0.5 * np.sin(x) * slope
-            x, before = 0.5 * np.cos(x) + a, x
-            if np.abs(x - before).max(initial=0) < tolerance:
-                break
-        return x, slope
 
-    return pointwise(lambda a: iterated(a)[0], lambda a: iterated(a)[1], some(rng, count(rng)))
+@numba.njit
+def halved(a, halvings):
+    low, high = np.full_like(a, -4.0), np.full_like(a, 4.0)
+    for _ in range(halvings):
+        middle = 0.5 * (low + high)
+        above = middle * middle * middle + middle > a
+        low, high = np.where(above, low, middle), np.where(above, middle, high)
+    return 0.5 * (low + high)
 
 
 @kind("noisy")
@@ -97,59 +109,58 @@ def bisection(rng):
     """The root of x³ + x = a, by halving an interval: a staircase with steps of its last width."""
     halvings = int(rng.integers(24, 45))
 
-    def solved(a):
-        low, high = -4 * np.ones_like(a), 4 * np.ones_like(a)
-        for _ in range(halvings):
-            middle = 0.5 * (low + high)
-            above = middle**3 + middle > a
-            low, high = np.where(above, low, middle), np.where(above, middle, high)
-        return 0.5 * (low + high)
-
     def slope(a):
-        x = solved(a)
+        x = halved(a, halvings)
         for _ in range(4):
             x = x - (x**3 + x - a) / (3 * x * x + 1)
         return 1 / (3 * x * x + 1)
 
-    return pointwise(solved, slope, some(rng, count(rng)))
+    return pointwise(lambda a: halved(a, halvings), slope, some(rng, count(rng)))
+
+
+@numba.njit
+def simpson(x, pieces, power_of_t):
+    total, step = np.zeros_like(x), 0.5 / pieces
+    for k in range(2 * pieces + 1):
+        t = k * step
+        weight = 1 if k in (0, 2 * pieces) else 4 if k % 2 else 2
+        total += weight * t**power_of_t * np.exp(-x * t * t)
+    return total / (6 * pieces)
+
+
+@numba.njit
+def refined(x, tolerance):
+    """The integral, and the number of pieces at which two in a row were close."""
+    last, pieces = simpson(x, 1, 0), 2
+    while pieces < 1024:
+        now = simpson(x, pieces, 0)
+        if np.all(np.abs(now - last) < tolerance):
+            return now, pieces
+        last, pieces = now, 2 * pieces
+    return simpson(x, pieces, 0), pieces
 
 
 @kind("noisy")
 def adaptive_quadrature(rng):
     """The integral of exp(-x t²) over 0..1 by Simpson's rule, refined until it seems right."""
     tolerance = power(rng, -9, -6)
-
-    def simpson(x, pieces, power_of_t):
-        t = np.linspace(0, 1, 2 * pieces + 1)
-        weights = np.ones(t.size)
-        weights[1:-1:2], weights[2:-1:2] = 4, 2
-        return (np.exp(-x[:, None] * t * t) * t**power_of_t) @ weights / (6 * pieces)
-
-    def pieces_for(x):
-        last, pieces = simpson(x, 1, 0), 2
-        while pieces < 1024:
-            now = simpson(x, pieces, 0)
-            if np.abs(now - last).max(initial=0) < tolerance:
-                break
-            last, pieces = now, 2 * pieces
-        return pieces
-
     return pointwise(
-        lambda x: simpson(x, pieces_for(x), 0),
-        lambda x: -simpson(x, pieces_for(x), 2),
+        lambda x: refined(x, tolerance)[0],
+        lambda x: -simpson(x, refined(x, tolerance)[1], 2),
         rng.uniform(0.5, 5, count(rng, 1, 8)),
     )
+
+
+@numba.njit
+def series(x):
+    term, total = np.ones_like(x), np.ones_like(x)
+    for k in range(1, 90):
+        term = -term * x / k
+        total = total + term
+    return total
 
 
 @kind("noisy")
 def long_alternating_sum(rng):
     """exp(-x) by its series: terms of up to 1e5 that cancel."""
-
-    def f(x):
-        term, total = np.ones_like(x), np.ones_like(x)
-        for k in range(1, 90):
-            term = -term * x / k
-            total = total + term
-        return total
-
-    return pointwise(f, lambda x: -np.exp(-x), rng.uniform(5, 13, count(rng)))
+    return pointwise(series, lambda x: -np.exp(-x), rng.uniform(5, 13, count(rng)))

@@ -197,7 +197,7 @@ def trilinear_form(rng):
 def keplers_equation(rng):
     def solved(mean, e):
         angle = mean + 0.0
-        for _ in range(60):
+        for _ in range(10):  # 6 are enough
             angle = angle - (angle - e * np.sin(angle) - mean) / (1 - e * np.cos(angle))
         return angle
 
