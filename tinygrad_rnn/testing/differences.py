@@ -176,14 +176,17 @@ class Table:
         if not np.isfinite(slope):  # outside of the domain: begin anew with smaller steps
             self.row = []
             return
-        row = [slope]
+        row, value, noise = [slope], slope, self.noise(step, slope)
+        trusted = len(self.row) + 1 >= self.least
         for j, older in enumerate(self.row, 1):
-            row.append(row[-1] + (row[-1] - older) / (self.ratio**j - 1))
-            beside = [row[-2], *self.row[j - 1 : j + 1]]
-            error = max(abs(row[-1] - entry) for entry in beside) + self.noise(step, slope)
-            if len(self.row) + 1 >= self.least:
-                self.entries.append((error, row[-1], step, abs(slope - row[-1])))
+            finer = value + (value - older) / (self.ratio**j - 1)
+            beside = self.row[min(j, len(self.row) - 1)]
+            error = max(abs(finer - value), abs(finer - older), abs(finer - beside)) + noise
+            if trusted:
+                self.entries.append((error, finer, step, abs(slope - finer)))
                 self.error = min(error, self.error)
+            row.append(finer)
+            value = finer
         self.slopes.append((step, slope))
         self.row = row
 
