@@ -872,6 +872,21 @@ def test_without_data_and_network_address_and_place_are_named(monkeypatch, folde
 # The page.
 
 
+@pytest.mark.parametrize(
+    ("stored", "recipe", "most", "minutes"),
+    [
+        ("tiny-shakespeare", "tiny-shakespeare", 1.47, 6),
+        ("tiny-shakespeare-ensemble", "ensemble", 1.43, 40),
+    ],
+)
+def test_the_stored_runs_reach_what_they_are_for(stored, recipe, most, minutes):
+    path = ROOT / f"zoo/results/char_lm-{stored}.json"
+    run = json.loads(path.read_text(encoding="utf-8"))
+    assert run["text"]["sha256"] == datasets.KNOWN["tiny-shakespeare"].sha256
+    assert char_lm.Recipe(**run["recipe"]) == char_lm.Recipe(**char_lm.RECIPES[recipe])
+    assert run["nats per character"]["validation"] <= most and run["minutes of training"] <= minutes
+
+
 def test_the_page_shows_the_stored_results():
     spec = importlib.util.spec_from_file_location("tables", ROOT / "docs/tables.py")
     tables = importlib.util.module_from_spec(spec)
