@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ os.environ["TINYGRAD_RNN_STRICT"] = "1"  # a cell that cannot be compiled raises
 register_profiles()
 _profile = os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "")
 settings.load_profile(f"tinygrad_rnn-{_profile}" if _profile else "tinygrad_rnn")
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background: tests press Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish():
